@@ -1,0 +1,343 @@
+//! The arguments of every command. Their doc comments are the help texts.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use metastash::model::path::EntryPath;
+use metastash::model::scope::Scope;
+use metastash::ops::check::Part;
+use metastash::repo::snapshot::Reference;
+
+/// Back up, compare and restore the metadata of data platforms
+///
+/// Keeps snapshots of a store (a directory of documents) in a repository: deduplicated, compressed, without locks.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 ok · 1 error · 2 usage · 3 finished, some documents unread · 4 differences found \
+                  (with --exit-code) · 10 no repository · 13 integrity failure · 14 refused by a guard · 15 target \
+                  changed since the plan · 17 format too new · 130/143 interrupted\n\n\
+                  Example: metastash backup --store /var/lib/platform/metadata"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Directory of the repository [default: $KYLIN_HOME/meta_backups, or ./meta_backups]
+    #[arg(short, long, global = true, env = "METASTASH_REPO", value_name = "DIR", help_heading = "Global options")]
+    pub repo: Option<PathBuf>,
+    /// Directory of the live store: what is backed up, or restored to
+    #[arg(short, long, global = true, env = "METASTASH_STORE", value_name = "DIR", help_heading = "Global options")]
+    pub store: Option<PathBuf>,
+    /// Print JSON, one object a line
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create an empty repository
+    ///
+    /// `backup` does this by itself when there is none.
+    #[command(after_help = "Example: metastash --repo /backups/metadata init")]
+    Init,
+    /// Take a snapshot of the store
+    ///
+    /// Documents whose size, times and inode are as in the last snapshot are not read.
+    #[command(after_help = "Examples:\n  metastash backup --store /data/metadata\n  \
+                            metastash backup --label before-upgrade --tag version=5.0.2\n  \
+                            metastash backup --project sales --skip-if-unchanged")]
+    Backup(BackupArgs),
+    /// List the snapshots, oldest first
+    #[command(after_help = "Example: metastash snapshots --project sales")]
+    Snapshots(SnapshotsArgs),
+    /// List the documents of a snapshot
+    #[command(after_help = "Examples:\n  metastash ls latest\n  metastash ls --long 7d41a2:sales/model")]
+    Ls(LsArgs),
+    /// Print one document of a snapshot
+    #[command(after_help = "Example: metastash cat latest:sales/model/orders.json")]
+    Cat(CatArgs),
+    /// Show what differs between two snapshots, or between a snapshot and the live store
+    ///
+    /// Prints `+` for added, `-` for removed, `M` for changed content, `m` for changed permissions only.
+    #[command(after_help = "Examples:\n  metastash diff latest~1 latest\n  \
+                            metastash diff before-upgrade live --exit-code")]
+    Diff(DiffArgs),
+    /// Put a snapshot's documents back into the store
+    ///
+    /// Only what differs is written. What only the store has is kept, unless --after-truncate says otherwise. The store
+    /// is saved in a checkpoint first: `metastash undo` puts that back.
+    #[command(after_help = "Examples:\n  metastash restore latest --dry-run\n  \
+                            metastash restore before-upgrade --after-truncate\n  \
+                            metastash restore 7d41a2 --project sales --store /data/metadata")]
+    Restore(RestoreArgs),
+    /// Put back the store as it was before the last restore
+    ///
+    /// Restores the last checkpoint of the store, removing what came since. Takes a checkpoint itself, so that a second
+    /// undo takes the first one back.
+    #[command(after_help = "Example: metastash undo --dry-run")]
+    Undo(UndoArgs),
+    /// Verify the repository
+    ///
+    /// Without --read-data: that everything the snapshots refer to exists. With it: that every stored byte is what it
+    /// was. Names the documents that damage costs.
+    #[command(after_help = "Examples:\n  metastash check\n  metastash check --read-data\n  \
+                            metastash check --read-data=3/30   (a thirtieth, on the third day of a month)")]
+    Check(CheckArgs),
+    /// Show what the repository holds and takes
+    #[command(after_help = "Example: metastash stats --json")]
+    Stats,
+    /// Print a completion script for a shell
+    #[command(after_help = "Example: metastash completions bash > /etc/bash_completion.d/metastash")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Back up this project only: what lies below one top-level directory
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Add a key and value to the snapshot; may be repeated
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub tags: Vec<(String, String)>,
+    /// Give the snapshot a name of its own
+    #[arg(long, value_parser = parse_label)]
+    pub label: Option<String>,
+    /// Read every document, and verify the stored copy of each
+    #[arg(long)]
+    pub force: bool,
+    /// Write no snapshot when nothing changed since the last one
+    #[arg(long)]
+    pub skip_if_unchanged: bool,
+    /// Back up a store without a single document
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// Show what would be read, and write nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotsArgs {
+    /// Only those that hold this project
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Only those with this tag
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub tags: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Snapshot, and optionally a path in it: first digits of an id, a label, `latest` or `latest~N`
+    #[arg(value_name = "SNAP[:PATH]")]
+    pub place: Place,
+    /// This project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Show permissions, size, modification time and content hash
+    #[arg(long, short)]
+    pub long: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    /// Snapshot and path of the document
+    #[arg(value_name = "SNAP:PATH")]
+    pub place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// First snapshot
+    #[arg(value_name = "A")]
+    pub before: Reference,
+    /// Second snapshot, or `live` for the store as it is now
+    #[arg(value_name = "B", default_value = "live")]
+    pub after: Side,
+    /// This project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Exit with 4 when there are differences
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`
+    #[arg(value_name = "SNAP")]
+    pub snapshot: Reference,
+    /// Restore this project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Remove what only the store has
+    #[arg(long)]
+    pub after_truncate: bool,
+    /// Show the plan, and change nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Do not save the store first
+    #[arg(long)]
+    pub no_checkpoint: bool,
+    /// Truncate even from a snapshot without any document
+    #[arg(long, requires = "after_truncate")]
+    pub allow_empty: bool,
+    /// Truncate even from a snapshot that lacks documents which could not be read
+    #[arg(long, requires = "after_truncate")]
+    pub allow_incomplete: bool,
+    /// Truncate the whole store even from a snapshot of one project
+    #[arg(long, requires = "after_truncate", conflicts_with = "project")]
+    pub allow_project_snapshot: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndoArgs {
+    /// Show the plan, and change nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Do not save the store first
+    #[arg(long)]
+    pub no_checkpoint: bool,
+    /// Go on even if the store was empty before, so that everything in it will be removed
+    #[arg(long)]
+    pub allow_empty: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Read and verify every byte, or the N-th of M parts
+    #[arg(long, value_name = "N/M", num_args = 0..=1, require_equals = true, default_missing_value = "1/1",
+          value_parser = parse_part)]
+    pub read_data: Option<Part>,
+}
+
+/// `SNAP` or `SNAP:PATH`.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub snapshot: Reference,
+    pub path: Option<EntryPath>,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (snapshot, path) = match text.split_once(':') {
+            None | Some((_, "")) => (text.trim_end_matches(':'), None),
+            Some((snapshot, path)) => {
+                let path = path.strip_suffix('/').unwrap_or(path);
+                (snapshot, Some(EntryPath::new(path.as_bytes()).map_err(|e| e.to_string())?))
+            }
+        };
+        Ok(Self { snapshot: snapshot.parse()?, path })
+    }
+}
+
+/// A snapshot, or the live store.
+#[derive(Debug, Clone)]
+pub(crate) enum Side {
+    Live,
+    Snapshot(Reference),
+}
+
+impl FromStr for Side {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "live" { Ok(Self::Live) } else { text.parse().map(Self::Snapshot) }
+    }
+}
+
+fn parse_tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a key, `=` and a value are expected".to_owned()),
+    }
+}
+
+/// A label must not be taken for anything else that names a snapshot.
+fn parse_label(text: &str) -> Result<String, String> {
+    let problem = if text.is_empty() {
+        "it is empty"
+    } else if text.contains([':', '/']) || text.chars().any(char::is_control) {
+        "`:`, `/` and control characters are not allowed"
+    } else if text == "live" || text.starts_with("latest") {
+        "`live` and words that begin with `latest` have a meaning already"
+    } else if text.len() >= 4 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        "it looks like the first digits of an id"
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(problem.to_owned())
+}
+
+fn parse_part(text: &str) -> Result<Part, String> {
+    let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+    match numbers {
+        Some((number, of)) if (1..=of).contains(&number) => Ok(Part { number, of }),
+        _ => Err("`N/M` is expected, with N from 1 to M".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        use clap::CommandFactory;
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has no example", command.get_name());
+        }
+    }
+
+    #[test]
+    fn labels_that_could_mean_something_else_are_refused() {
+        for bad in ["", "a:b", "a/b", "live", "latest~2", "abcd12", "a\nb"] {
+            assert!(parse_label(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse_label("2026-11-22-10-18-49_backup").is_ok());
+    }
+
+    #[test]
+    fn parts_begin_at_one() {
+        assert_eq!(parse_part("3/30"), Ok(Part { number: 3, of: 30 }));
+        for bad in ["0/3", "4/3", "3", "a/b", "1/0"] {
+            assert!(parse_part(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn place_splits_at_the_first_colon() {
+        let place: Place = "latest:a/b:c/".parse().unwrap();
+        assert_eq!(place.path.unwrap().to_string(), "a/b:c");
+        assert!("latest".parse::<Place>().unwrap().path.is_none());
+        assert!("latest:../x".parse::<Place>().is_err());
+    }
+}

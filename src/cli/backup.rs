@@ -1,0 +1,124 @@
+//! `metastash backup`
+
+use std::time::Instant;
+
+use anyhow::Result;
+use metastash::model::scope::Scope;
+use metastash::ops::backup::{BackupOptions, BackupPlan, BackupReport, backup, plan_backup};
+use serde_json::json;
+
+use super::args::{BackupArgs, Global};
+use super::exit::Code;
+use super::open;
+use super::output::{Output, bytes, count, short};
+use super::progress::Progress;
+use super::snapshots::snapshot_fields;
+
+pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    let began = Instant::now();
+    let store = open::store(global)?;
+    let options = BackupOptions {
+        scope: args.project.clone().unwrap_or(Scope::System),
+        label: args.label.clone(),
+        tags: args.tags.iter().cloned().collect(),
+        force: args.force,
+        skip_if_unchanged: args.skip_if_unchanged,
+        allow_empty: args.allow_empty,
+        author: open::author(),
+    };
+    let existing = open::repository_if_any(global)?;
+    if args.dry_run {
+        let plan = plan_backup(&store, existing.as_ref(), &options, progress)?;
+        progress.clear();
+        return show_plan(&plan, output);
+    }
+    let repo = match existing {
+        Some(repo) => repo,
+        None => {
+            // An empty or unreadable store is refused before a repository is made for it.
+            plan_backup(&store, None, &options, &metastash::monitor::Silent)?;
+            let repo = open::create_repository(global)?;
+            output.say(&format!("created repository {}", repo.location()))?;
+            repo
+        }
+    };
+    let report = backup(&store, &repo, &options, progress)?;
+    progress.clear();
+    show_report(&report, began.elapsed().as_secs_f64(), output)
+}
+
+fn show_plan(plan: &BackupPlan, output: &Output) -> Result<Code> {
+    output.result(&format!(
+        "would read {} of {}: {} new, {} removed, {} unchanged; nothing was written",
+        count(plan.to_read, "document"),
+        bytes(plan.bytes_to_read),
+        plan.new,
+        plan.removed,
+        plan.unchanged
+    ))?;
+    output.message(
+        "backup_plan",
+        json!({
+            "parent": plan.parent.map(|id| id.to_string()),
+            "new": plan.new,
+            "to_read": plan.to_read,
+            "bytes_to_read": plan.bytes_to_read,
+            "removed": plan.removed,
+            "unchanged": plan.unchanged,
+            "problems": plan.problems.len(),
+        }),
+    )?;
+    Ok(if plan.problems.is_empty() { Code::Done } else { Code::Unread })
+}
+
+fn show_report(report: &BackupReport, seconds: f64, output: &Output) -> Result<Code> {
+    let counts = &report.counts;
+    let head = if report.is_new {
+        format!("snapshot {} saved", short(&report.snapshot.id))
+    } else {
+        format!("nothing changed since snapshot {}, no new one was written", short(&report.snapshot.id))
+    };
+    output.say(&format!(
+        "{head}: {} ({} new, {} changed, {} removed, {} unchanged), read {}, stored {}, {seconds:.2} s",
+        count(report.snapshot.manifest.documents, "document"),
+        counts.new,
+        counts.changed,
+        counts.removed,
+        report.unchanged,
+        bytes(report.bytes_read),
+        bytes(report.bytes_stored),
+    ))?;
+    let mut fields = snapshot_fields(&report.snapshot);
+    fields.extend(as_fields(json!({
+        "is_new": report.is_new,
+        "new": counts.new,
+        "changed": counts.changed,
+        "removed": counts.removed,
+        "unchanged": report.unchanged,
+        "unread": counts.unread,
+        "skipped": counts.skipped,
+        "read": report.read,
+        "bytes_read": report.bytes_read,
+        "bytes_stored": report.bytes_stored,
+        "seconds": seconds,
+    })));
+    output.message("backup_summary", fields.into())?;
+    if counts.unread + counts.skipped == 0 {
+        return Ok(Code::Done);
+    }
+    if counts.unread > 0 {
+        output.result(&format!(
+            "the snapshot is incomplete: {} could not be read",
+            count(counts.unread, "entry or entries")
+        ))?;
+    }
+    Ok(Code::Unread)
+}
+
+/// Returns the fields of a JSON object.
+pub(crate) fn as_fields(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    match value {
+        serde_json::Value::Object(fields) => fields,
+        _ => serde_json::Map::new(),
+    }
+}

@@ -1,0 +1,74 @@
+//! `metastash diff`
+
+use anyhow::Result;
+use metastash::model::entry::Entry;
+use metastash::model::scope::Scope;
+use metastash::ops::diff::{Change, Changed, diff_live, diff_snapshots};
+use serde_json::json;
+
+use super::args::{DiffArgs, Global, Side};
+use super::browse::entry_fields;
+use super::exit::Code;
+use super::open;
+use super::output::{Output, path_fields};
+use super::progress::Progress;
+
+pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    let repo = open::repository(global)?;
+    let project = args.project.as_ref();
+    let before = open::snapshot(&repo, &args.before, project)?;
+    let show = |changed: Changed| show(&changed, output).map_err(metastash::ops::Error::Output);
+    let report = match &args.after {
+        Side::Live => {
+            let store = open::store(global)?;
+            let scope = project.cloned().unwrap_or_else(|| before.manifest.scope.clone());
+            diff_live(&repo, &before, &store, &scope, progress, show)?
+        }
+        Side::Snapshot(reference) => {
+            let after = open::snapshot(&repo, reference, project)?;
+            let scope = project.cloned().unwrap_or(Scope::System);
+            diff_snapshots(&repo, &before, &after, &scope, show)?
+        }
+    };
+    progress.clear();
+    output.say(&format!(
+        "{} added, {} removed, {} changed, {} with other permissions",
+        report.added, report.removed, report.changed, report.mode
+    ))?;
+    output.message(
+        "diff_summary",
+        json!({
+            "added": report.added,
+            "removed": report.removed,
+            "changed": report.changed,
+            "mode": report.mode,
+            "problems": report.problems,
+        }),
+    )?;
+    Ok(match report {
+        report if report.problems > 0 => Code::Unread,
+        report if args.exit_code && report.is_different() => Code::Different,
+        _ => Code::Done,
+    })
+}
+
+fn show(changed: &Changed, output: &Output) -> std::io::Result<()> {
+    let (sign, word) = match changed.change {
+        Change::Added => ('+', "added"),
+        Change::Removed => ('-', "removed"),
+        Change::Changed => ('M', "changed"),
+        Change::Mode => ('m', "mode"),
+    };
+    let side = changed.after.as_ref().or(changed.before.as_ref());
+    let slash = if side.is_some_and(|entry| entry.document().is_none()) { "/" } else { "" };
+    output.result(&format!("{sign} {}{slash}", changed.path))?;
+    if output.is_json() {
+        let mut fields = path_fields(&changed.path);
+        let side = |entry: &Option<Entry>| entry.as_ref().map(entry_fields);
+        fields.insert("change".to_owned(), json!(word));
+        fields.insert("before".to_owned(), json!(side(&changed.before)));
+        fields.insert("after".to_owned(), json!(side(&changed.after)));
+        output.message("difference", fields.into())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! Exit codes, and the last words before one.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use metastash::{endpoint, ops, repo, storage};
+use serde_json::json;
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// All went well.
+    Done,
+    /// It finished, but some documents were not read.
+    Unread,
+    /// There are differences, and the user asked to be told so.
+    Different,
+    /// Stored data is damaged.
+    Damaged,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        ExitCode::from(match code {
+            Code::Done => 0,
+            Code::Unread => 3,
+            Code::Different => 4,
+            Code::Damaged => 13,
+        })
+    }
+}
+
+/// Something that is wrong with the arguments but only seen when they are used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub String);
+
+/// A failure with a hint of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Refusal {
+    pub message: String,
+    pub hint: String,
+    pub code: u8,
+}
+
+/// Prints what clap says of wrong arguments (or of `--help`), as JSON if that was asked for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
+    if error.use_stderr() && wants_json {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        print_json(2, message, None);
+    } else {
+        // Nobody is left to tell if this fails.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Prints a failure with its causes and a hint, and returns its exit code.
+pub(crate) fn failure(error: &anyhow::Error, json: bool, signal: Option<i32>) -> ExitCode {
+    let code = match signal.filter(|_| is_interruption(error)) {
+        Some(signal) => u8::try_from(128 + signal).unwrap_or(130),
+        None => code_of(error),
+    };
+    if is_broken_pipe(error) {
+        // Whoever read our output has seen enough: no words, the code of a program killed by the signal.
+        return ExitCode::from(141);
+    }
+    let hint = hint_for(error);
+    if json {
+        let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+        print_json(code, &causes.join(": "), hint.as_deref());
+    } else {
+        let mut text = format!("error: {error}\n");
+        error.chain().skip(1).for_each(|cause| text.push_str(&format!("  caused by: {cause}\n")));
+        if let Some(hint) = hint {
+            text.push_str(&format!("  hint: {hint}\n"));
+        }
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+    ExitCode::from(code)
+}
+
+fn print_json(code: u8, message: &str, hint: Option<&str>) {
+    let line = json!({"message_type": "exit_error", "code": code, "message": message, "hint": hint});
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn is_interruption(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(ops::Error::Interrupted))
+            || matches!(cause.downcast_ref(), Some(endpoint::Error::Interrupted))
+            || matches!(cause.downcast_ref(), Some(ops::Error::Endpoint(endpoint::Error::Interrupted)))
+    })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let output = error.downcast_ref::<std::io::Error>().or(match error.downcast_ref() {
+        Some(ops::Error::Output(error)) => Some(error),
+        _ => None,
+    });
+    output.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return refusal.code;
+    }
+    if error.is::<Usage>() {
+        return 2;
+    }
+    if let Some(error) = error.downcast_ref::<repo::Error>() {
+        return code_of_repository(error);
+    }
+    if let Some(error) = error.downcast_ref::<endpoint::Error>() {
+        return code_of_store(error);
+    }
+    match error.downcast_ref::<ops::Error>() {
+        Some(ops::Error::Refused { .. }) => 14,
+        Some(ops::Error::Repository(error)) => code_of_repository(error),
+        Some(ops::Error::Endpoint(error)) => code_of_store(error),
+        Some(ops::Error::Interrupted) => 130,
+        _ => 1,
+    }
+}
+
+fn code_of_repository(error: &repo::Error) -> u8 {
+    match error {
+        repo::Error::NotARepository { .. } => 10,
+        repo::Error::TooNew { .. } => 17,
+        error if error.is_damage() => 13,
+        _ => 1,
+    }
+}
+
+fn code_of_store(error: &endpoint::Error) -> u8 {
+    match error {
+        endpoint::Error::Changed { .. } => 15,
+        endpoint::Error::Interrupted => 130,
+        _ => 1,
+    }
+}
+
+fn hint_for(error: &anyhow::Error) -> Option<String> {
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return Some(refusal.hint.clone());
+    }
+    if let Some(error) = error.downcast_ref::<repo::Error>() {
+        return hint_for_repository(error);
+    }
+    if let Some(error) = error.downcast_ref::<endpoint::Error>() {
+        return hint_for_store(error);
+    }
+    match error.downcast_ref::<ops::Error>()? {
+        ops::Error::Refused { way_out, .. } => Some(way_out.clone()),
+        ops::Error::Repository(error) => hint_for_repository(error),
+        ops::Error::Endpoint(error) => hint_for_store(error),
+        ops::Error::LabelTaken { .. } => Some("choose another label".to_owned()),
+        ops::Error::NotInSnapshot { .. } => Some("`metastash ls SNAP` shows what it holds".to_owned()),
+        ops::Error::NoDocument { snapshot, .. } => Some(format!("`metastash ls {snapshot}` lists its documents")),
+        ops::Error::NoCheckpoint { .. } => {
+            Some("`restore` takes one of the same store unless told not to; `metastash snapshots` lists all".to_owned())
+        }
+        ops::Error::Output(_) | ops::Error::Interrupted => None,
+    }
+}
+
+fn hint_for_repository(error: &repo::Error) -> Option<String> {
+    let hint = match error {
+        repo::Error::NotARepository { .. } => {
+            "name one with `--repo` or METASTASH_REPO, or create it with `metastash init`"
+        }
+        repo::Error::AlreadyARepository { .. } => "it can be used as it is: nothing is to be done",
+        repo::Error::TooNew { .. } => "update metastash on this machine",
+        repo::Error::UnknownSnapshot { .. } => "`metastash snapshots` lists all",
+        repo::Error::AmbiguousSnapshot { .. } => "give more digits of the id",
+        repo::Error::Outrun => "run it again: what it stored is reused",
+        repo::Error::Damaged { .. } | repo::Error::MissingChunk { .. } => {
+            "`metastash check --read-data` lists every document this affects"
+        }
+        repo::Error::Storage(error) => match error.kind {
+            storage::ErrorKind::Full => "make room on the disk of the repository, then run it again",
+            storage::ErrorKind::Denied => "check the permissions of the repository, and whether its disk is read-only",
+            _ => return None,
+        },
+    };
+    Some(hint.to_owned())
+}
+
+fn hint_for_store(error: &endpoint::Error) -> Option<String> {
+    use std::io::ErrorKind;
+    let hint = match error {
+        endpoint::Error::NotFound { .. } => "name the directory of the store with `--store` or METASTASH_STORE",
+        endpoint::Error::NotADirectory { .. } => "this version reads directories",
+        endpoint::Error::NoProject { .. } => "projects are the top-level directories of the store",
+        endpoint::Error::Changed { .. } => "nothing was changed; run it again, best while nobody writes to the store",
+        endpoint::Error::Interrupted => return None,
+        endpoint::Error::Io { source, .. } => match source.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions of the store",
+            ErrorKind::StorageFull => "make room on the disk of the store, then run it again",
+            _ => return None,
+        },
+    };
+    Some(hint.to_owned())
+}

@@ -1,0 +1,64 @@
+//! The terminal: arguments, rendering, progress, exit codes.
+
+mod args;
+mod backup;
+mod browse;
+mod check;
+mod diff;
+mod exit;
+mod open;
+mod output;
+mod progress;
+mod restore;
+mod snapshots;
+mod stats;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use output::Output;
+use progress::{Progress, Signals};
+
+/// Parses the arguments, runs the command, and returns its exit code.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return exit::failure(&error.into(), cli.global.json, None),
+    };
+    let output = Output::new(&cli.global);
+    let progress = Progress::new(&cli.global, &signals);
+    let result = dispatch(&cli, &output, &progress);
+    progress.clear();
+    match result.and_then(|code| output.finish().map(|()| code)) {
+        Ok(code) => code.into(),
+        Err(error) => exit::failure(&error, cli.global.json, signals.caught()),
+    }
+}
+
+fn dispatch(cli: &Cli, output: &Output, progress: &Progress<'_>) -> anyhow::Result<exit::Code> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Init => snapshots::init(global, output),
+        Command::Backup(args) => backup::run(args, global, output, progress),
+        Command::Snapshots(args) => snapshots::run(args, global, output),
+        Command::Ls(args) => browse::ls(args, global, output),
+        Command::Cat(args) => browse::cat(args, global, output),
+        Command::Diff(args) => diff::run(args, global, output, progress),
+        Command::Restore(args) => restore::run(args, global, output, progress),
+        Command::Undo(args) => restore::undo(args, global, output, progress),
+        Command::Check(args) => check::run(args, global, output, progress),
+        Command::Stats => stats::run(global, output),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "metastash", &mut script);
+            output.bytes(&script)?;
+            Ok(exit::Code::Done)
+        }
+    }
+}

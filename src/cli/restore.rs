@@ -1,0 +1,173 @@
+//! `metastash restore` and `metastash undo`
+
+use std::time::Instant;
+
+use anyhow::Result;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use metastash::endpoint::directory::DirectoryStore;
+use metastash::ops::restore::{
+    Allow, Mode, Plan, RestoreOptions, RestoreReport, last_checkpoint, plan_restore, restore,
+};
+use metastash::repo::Repository;
+use metastash::repo::snapshot::Snapshot;
+use serde_json::{Value, json};
+
+use super::args::{Global, RestoreArgs, UndoArgs};
+use super::exit::Code;
+use super::open;
+use super::output::{Output, bytes, count, path_fields, short};
+use super::progress::Progress;
+
+pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    let target = open::target(global)?;
+    let repo = open::repository(global)?;
+    let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref())?;
+    let options = RestoreOptions {
+        project: args.project.clone(),
+        mode: if args.after_truncate { Mode::Truncate } else { Mode::Merge },
+        checkpoint: !args.no_checkpoint,
+        allow: Allow {
+            empty: args.allow_empty,
+            incomplete: args.allow_incomplete,
+            project_snapshot: args.allow_project_snapshot,
+        },
+        author: open::author(),
+    };
+    plan_or_restore(&target, &repo, &snapshot, &options, args.dry_run, output, progress)
+}
+
+pub(crate) fn undo(args: &UndoArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    let target = open::target(global)?;
+    let repo = open::repository(global)?;
+    let checkpoint = last_checkpoint(&target, &repo, &open::author())?;
+    let options = RestoreOptions {
+        project: Some(checkpoint.manifest.scope.clone()),
+        mode: Mode::Truncate,
+        checkpoint: !args.no_checkpoint,
+        allow: Allow { empty: args.allow_empty, ..Allow::default() },
+        author: open::author(),
+    };
+    plan_or_restore(&target, &repo, &checkpoint, &options, args.dry_run, output, progress)
+}
+
+fn plan_or_restore(
+    target: &DirectoryStore,
+    repo: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    dry_run: bool,
+    output: &Output,
+    progress: &Progress<'_>,
+) -> Result<Code> {
+    let began = Instant::now();
+    if dry_run {
+        let plan = plan_restore(target, repo, snapshot, options, progress)?;
+        progress.clear();
+        show_plan(&plan, snapshot, output)?;
+    } else {
+        let report = restore(target, repo, snapshot, options, progress)?;
+        progress.clear();
+        show_report(&report, began.elapsed().as_secs_f64(), output)?;
+    }
+    Ok(Code::Done)
+}
+
+fn show_plan(plan: &Plan, snapshot: &Snapshot, output: &Output) -> Result<()> {
+    output.result(plan.to_string().trim_end())?;
+    if output.is_json() {
+        for put in &plan.puts {
+            let mut fields = path_fields(&put.path);
+            let action = if put.replaces.is_some() { "replace" } else { "add" };
+            fields.insert("action".to_owned(), json!(action));
+            fields.insert("size".to_owned(), json!(put.document.as_ref().map(|document| document.size)));
+            output.message("restore_step", fields.into())?;
+        }
+        for removal in &plan.removals {
+            let mut fields = path_fields(&removal.path);
+            fields.insert("action".to_owned(), json!("remove"));
+            output.message("restore_step", fields.into())?;
+        }
+    }
+    output.say(&counts_table(plan).to_string())?;
+    output.say(&format!("would restore snapshot {}: {}; nothing was changed", short(&snapshot.id), summary(plan)))?;
+    output.message("restore_plan", plan_fields(plan, snapshot))?;
+    Ok(())
+}
+
+fn show_report(report: &RestoreReport, seconds: f64, output: &Output) -> Result<()> {
+    output.detail(report.plan.to_string().trim_end())?;
+    if let Some(checkpoint) = &report.checkpoint {
+        output.say(&format!("checkpoint {} saved: `metastash undo` puts it back", short(&checkpoint.id)))?;
+    }
+    output.say(&format!(
+        "restored snapshot {}: {}, wrote {}, {seconds:.2} s",
+        short(&report.snapshot.id),
+        summary(&report.plan),
+        bytes(report.bytes_written)
+    ))?;
+    let mut fields = plan_fields(&report.plan, &report.snapshot);
+    fields["checkpoint"] = json!(report.checkpoint.as_ref().map(|checkpoint| checkpoint.id.to_string()));
+    fields["bytes_written"] = json!(report.bytes_written);
+    fields["seconds"] = json!(seconds);
+    output.message("restore_summary", fields)?;
+    Ok(())
+}
+
+fn summary(plan: &Plan) -> String {
+    let total = plan.total();
+    format!(
+        "{} added, {} replaced, {} removed, {} only in the store kept, {} the same",
+        count(total.add, "document"),
+        total.replace,
+        total.remove,
+        total.keep,
+        plan.same
+    )
+}
+
+fn counts_table(plan: &Plan) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header(["project", "kind", "add", "replace", "remove", "keep"]);
+    let or_dash = |name: &str| if name.is_empty() { "-".to_owned() } else { name.to_owned() };
+    for ((project, kind), counts) in &plan.counts {
+        let numbers = [counts.add, counts.replace, counts.remove, counts.keep].map(|number| number.to_string());
+        table.add_row([or_dash(project), or_dash(kind)].into_iter().chain(numbers));
+    }
+    for column in 2..6 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn plan_fields(plan: &Plan, snapshot: &Snapshot) -> Value {
+    let total = plan.total();
+    let by_kind: Vec<Value> = plan
+        .counts
+        .iter()
+        .map(|((project, kind), counts)| {
+            json!({
+                "project": project,
+                "kind": kind,
+                "add": counts.add,
+                "replace": counts.replace,
+                "remove": counts.remove,
+                "keep": counts.keep,
+            })
+        })
+        .collect();
+    json!({
+        "snapshot": snapshot.id.to_string(),
+        "project": plan.scope.prefix().map(|name| String::from_utf8_lossy(name).into_owned()),
+        "mode": if plan.mode == Mode::Truncate { "truncate" } else { "merge" },
+        "add": total.add,
+        "replace": total.replace,
+        "remove": total.remove,
+        "keep": total.keep,
+        "same": plan.same,
+        "counts": by_kind,
+    })
+}

@@ -1,0 +1,112 @@
+//! `metastash snapshots` and `metastash init`
+
+use anyhow::Result;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use metastash::repo::snapshot::{Reason, Snapshot};
+use serde_json::{Map, Value, json};
+
+use super::args::{Global, SnapshotsArgs};
+use super::backup::as_fields;
+use super::exit::Code;
+use super::open;
+use super::output::{Output, bytes, count, hex, local_time, short, utc_time};
+
+pub(crate) fn init(global: &Global, output: &Output) -> Result<Code> {
+    let repo = open::create_repository(global)?;
+    output.say(&format!("created repository {}", repo.location()))?;
+    output.message("init", json!({"repository": repo.location(), "id": hex(&repo.config().id)}))?;
+    Ok(Code::Done)
+}
+
+pub(crate) fn run(args: &SnapshotsArgs, global: &Global, output: &Output) -> Result<Code> {
+    let repo = open::repository(global)?;
+    let mut list = repo.snapshots()?;
+    list.snapshots.retain(|snapshot| {
+        let manifest = &snapshot.manifest;
+        args.project.as_ref().is_none_or(|project| manifest.scope.covers(project))
+            && args.tags.iter().all(|(key, value)| manifest.tags.get(key) == Some(value))
+    });
+    for snapshot in &list.snapshots {
+        output.message("snapshot", snapshot_fields(snapshot).into())?;
+    }
+    if !list.snapshots.is_empty() {
+        output.result(&table(&list.snapshots).to_string())?;
+    }
+    output.say(&count(list.snapshots.len() as u64, "snapshot"))?;
+    match list.unreadable.into_iter().next() {
+        // All that can be shown was shown; what can't must not go by unnoticed.
+        Some(error) => {
+            output.finish()?;
+            Err(error.into())
+        }
+        None => Ok(Code::Done),
+    }
+}
+
+fn table(snapshots: &[Snapshot]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header(["id", "time", "scope", "documents", "size", "new", "changed", "removed", "notes", "store"]);
+    for snapshot in snapshots {
+        let manifest = &snapshot.manifest;
+        table.add_row([
+            short(&snapshot.id),
+            local_time(manifest.time_ms),
+            manifest.scope.to_string(),
+            manifest.documents.to_string(),
+            bytes(manifest.bytes),
+            manifest.counts.new.to_string(),
+            manifest.counts.changed.to_string(),
+            manifest.counts.removed.to_string(),
+            notes(snapshot),
+            format!("{}:{}", manifest.host, manifest.store),
+        ]);
+    }
+    for column in 3..8 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn notes(snapshot: &Snapshot) -> String {
+    let manifest = &snapshot.manifest;
+    let mut notes: Vec<String> = manifest.label.iter().cloned().collect();
+    notes.extend(manifest.tags.iter().map(|(key, value)| format!("{key}={value}")));
+    if let Reason::CheckpointBefore(restored) = manifest.reason {
+        notes.push(format!("checkpoint before restoring {}", short(&restored)));
+    }
+    if manifest.is_incomplete() {
+        notes.push("incomplete".to_owned());
+    }
+    notes.join(", ")
+}
+
+/// Returns the fields that describe a snapshot.
+pub(crate) fn snapshot_fields(snapshot: &Snapshot) -> Map<String, Value> {
+    let manifest = &snapshot.manifest;
+    let project = manifest.scope.prefix().map(|name| String::from_utf8_lossy(name).into_owned());
+    let checkpoint_before = match manifest.reason {
+        Reason::Backup => None,
+        Reason::CheckpointBefore(restored) => Some(restored.to_string()),
+    };
+    as_fields(json!({
+        "id": snapshot.id.to_string(),
+        "time": utc_time(manifest.time_ms),
+        "host": manifest.host,
+        "user": manifest.user,
+        "program": manifest.program,
+        "store": manifest.store,
+        "project": project,
+        "parent": manifest.parent.map(|parent| parent.to_string()),
+        "label": manifest.label,
+        "tags": manifest.tags,
+        "checkpoint_before": checkpoint_before,
+        "root": manifest.root.to_string(),
+        "documents": manifest.documents,
+        "bytes": manifest.bytes,
+        "is_incomplete": manifest.is_incomplete(),
+    }))
+}

@@ -1,0 +1,231 @@
+//! Sources and targets: the stores that backups read and restores write.
+
+pub mod directory;
+
+use std::io::Read;
+
+use crate::model::entry::{Document, Stamp};
+use crate::model::path::EntryPath;
+use crate::model::scope::Scope;
+use crate::monitor::{Monitor, Problem};
+
+/// What went wrong with a store as a whole. What concerns one entry is a [`Problem`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is nothing at this place.
+    #[error("the store {store} does not exist")]
+    NotFound {
+        /// The store.
+        store: String,
+    },
+    /// There is something else than a store.
+    #[error("{store} is not a directory")]
+    NotADirectory {
+        /// What was taken for a store.
+        store: String,
+    },
+    /// The store has no such project.
+    #[error("the store {store} has no {scope}")]
+    NoProject {
+        /// The store.
+        store: String,
+        /// What was looked for.
+        scope: Scope,
+    },
+    /// Something is in the store that was not there, or not like this, when the plan was made.
+    #[error("{path} changed since the plan was made")]
+    Changed {
+        /// The entry.
+        path: String,
+    },
+    /// The monitor asked for a stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// An operation on the store failed.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was attempted, as a verb.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl std::fmt::Display, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { action, path: path.to_string(), source: source.into() }
+    }
+}
+
+/// The result of an operation on a store.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An entry as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is.
+    pub path: EntryPath,
+    /// The size of a document in bytes; nothing for a directory.
+    pub size: Option<u64>,
+    /// Permission bits, where the store has any.
+    pub mode: Option<u16>,
+    /// What the store says of it.
+    pub stamp: Stamp,
+}
+
+/// What came of reading one document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it was read. The stamp belongs to the bytes that were read.
+    Read(Stamp),
+    /// It grew past the limit since it was listed and must be read as a stream. Nothing was appended.
+    TooLarge,
+}
+
+/// A store that can be read.
+pub trait Source: Sync {
+    /// Returns where the store is, so that the same store is known again.
+    fn location(&self) -> String;
+
+    /// Lists the entries of a scope, with their stamps, without reading contents.
+    ///
+    /// # Errors
+    /// When the store, or the project, can't be listed at all; what concerns one entry is in [`Listing::problems`] and
+    /// was told to the monitor.
+    fn scan(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>>;
+}
+
+/// The entries of a store at one time, sorted by path.
+pub trait Listing: Send + Sync {
+    /// Returns the number of entries.
+    fn len(&self) -> usize;
+
+    /// Tells whether there is no entry.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the n-th entry.
+    fn found(&self, n: usize) -> Found;
+
+    /// Returns the paths at which there is something that is no document and is never touched.
+    fn obstacles(&self) -> &[EntryPath];
+
+    /// Returns what is not in the listing though it should be.
+    fn problems(&self) -> &[Problem];
+
+    /// Returns when the listing began, in nanoseconds since 1970, less the coarseness of the store's clock: an entry
+    /// written at that time or later may be written again without its stamp moving.
+    fn is_racy(&self, stamp: &Stamp) -> bool;
+
+    /// Returns a reader of documents, for one thread.
+    fn reader(&self) -> Box<dyn Reader + '_>;
+
+    /// Checks at the end of a backup that the store is still the one that was listed.
+    ///
+    /// # Errors
+    /// When it went away meanwhile.
+    fn check_still_there(&self) -> Result<()>;
+}
+
+/// Reads documents of a listing.
+pub trait Reader {
+    /// Appends the content of the n-th entry to `content`, if it has `bytes_max` bytes at most.
+    ///
+    /// # Errors
+    /// When it can't be read, or never stays the same while it is read. `content` is then as before.
+    fn read(&mut self, n: usize, bytes_max: u64, content: &mut Vec<u8>) -> Result<Outcome>;
+
+    /// Opens the n-th entry as a stream.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    fn stream(&mut self, n: usize) -> Result<Box<dyn DocumentStream>>;
+}
+
+/// A document being read piece by piece.
+pub trait DocumentStream: Read + Send {
+    /// Returns the stamp of the document if it stayed the same from the first byte to the last; nothing if it did not.
+    ///
+    /// # Errors
+    /// When that can't be found out.
+    fn finish(self: Box<Self>) -> Result<Option<Stamp>>;
+}
+
+/// A document or directory to be put into a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// Where it goes.
+    pub path: EntryPath,
+    /// The document; nothing for a directory.
+    pub document: Option<Document>,
+    /// Permission bits to give it.
+    pub mode: Option<u16>,
+    /// Modification time to give a document, in nanoseconds since 1970.
+    pub time_ns: i64,
+    /// The entry of the target's listing that it replaces.
+    pub replaces: Option<u32>,
+}
+
+/// An entry to be removed from a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Where it is.
+    pub path: EntryPath,
+    /// Its number in the target's listing.
+    pub found: u32,
+    /// Whether it stands where something must be put, so that it goes first.
+    pub is_in_the_way: bool,
+}
+
+/// A store that can be written.
+pub trait Target: Source {
+    /// Lists what is there now, which may be nothing at all: a target need not exist.
+    ///
+    /// # Errors
+    /// As [`Source::scan`], but for a store or project that does not exist.
+    fn scan_target(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>>;
+
+    /// Begins a change of the store. Nothing of it is visible before [`Staging::commit`]; dropped before, it leaves
+    /// nothing behind.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    fn begin<'a>(&'a self, listing: &'a dyn Listing, puts: &'a [Put]) -> Result<Box<dyn Staging + 'a>>;
+}
+
+/// A change of a store in the making.
+pub trait Staging: Sync {
+    /// Returns a writer of documents, for one thread.
+    fn writer(&self) -> Box<dyn StagingWriter + '_>;
+
+    /// Makes the change: puts what was written, then removes.
+    ///
+    /// # Errors
+    /// [`Error::Changed`], with nothing done, when an entry to be replaced or removed is not as it was listed.
+    fn commit(self: Box<Self>, removals: &[Removal], monitor: &dyn Monitor) -> Result<()>;
+}
+
+/// Writes documents of a change.
+pub trait StagingWriter {
+    /// Writes the document of the n-th put from its pieces, in order.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    fn begin(&mut self, n: usize) -> Result<()>;
+
+    /// Appends to the document that was begun last.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Ends the document that was begun last.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    fn finish(&mut self) -> Result<()>;
+}

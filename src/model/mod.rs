@@ -1,0 +1,8 @@
+//! What everything else speaks of: hashes, paths, entries, scopes, and the merge of two sorted streams. No I/O.
+
+pub mod entry;
+pub mod hash;
+pub mod merge;
+pub mod path;
+pub mod root;
+pub mod scope;

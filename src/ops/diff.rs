@@ -1,0 +1,129 @@
+//! Diff: what changed between two snapshots, or between a snapshot and a live store.
+
+use super::live::live_differences;
+use super::{Result, require_scope};
+use crate::endpoint::Source;
+use crate::model::entry::Entry;
+use crate::model::merge::Pair;
+use crate::model::path::EntryPath;
+use crate::model::scope::Scope;
+use crate::monitor::{Monitor, Severity};
+use crate::repo::Repository;
+use crate::repo::snapshot::Snapshot;
+use crate::repo::tree::{Difference, differences};
+
+/// How an entry differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Only the second side has it.
+    Added,
+    /// Only the first side has it.
+    Removed,
+    /// Both have it, with different contents.
+    Changed,
+    /// Both have it, with different permissions only.
+    Mode,
+}
+
+/// One entry that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Where it is.
+    pub path: EntryPath,
+    /// How it differs.
+    pub change: Change,
+    /// The entry on the first side.
+    pub before: Option<Entry>,
+    /// The entry on the second side.
+    pub after: Option<Entry>,
+}
+
+/// What a diff counted, in documents (and in directories, where only these differ).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiffReport {
+    /// On the second side only.
+    pub added: u64,
+    /// On the first side only.
+    pub removed: u64,
+    /// Other content.
+    pub changed: u64,
+    /// Other permissions only.
+    pub mode: u64,
+    /// Documents of a live store that could not be read or are none.
+    pub problems: u64,
+}
+
+impl DiffReport {
+    /// Tells whether anything differs.
+    pub fn is_different(&self) -> bool {
+        self.added + self.removed + self.changed + self.mode > 0
+    }
+}
+
+/// Compares two snapshots; hands each difference to `take`, in path order.
+///
+/// # Errors
+/// When a snapshot does not hold the scope, or the repository can't be read.
+pub fn diff_snapshots(
+    repo: &Repository,
+    before: &Snapshot,
+    after: &Snapshot,
+    scope: &Scope,
+    mut take: impl FnMut(Changed) -> Result<()>,
+) -> Result<DiffReport> {
+    let (tree_before, tree_after) = (repo.tree(&before.manifest.tree)?, repo.tree(&after.manifest.tree)?);
+    require_scope(before, &tree_before, scope).or_else(|_| require_scope(after, &tree_after, scope))?;
+    let mut report = DiffReport::default();
+    for pair in differences(repo, &tree_before, &tree_after, scope)? {
+        report.count_and_give(pair?, &mut take)?;
+    }
+    Ok(report)
+}
+
+/// Compares a snapshot with a live store; hands each difference to `take`, in path order.
+///
+/// # Errors
+/// When the snapshot does not hold the scope, or either side can't be read.
+pub fn diff_live(
+    repo: &Repository,
+    before: &Snapshot,
+    live: &dyn Source,
+    scope: &Scope,
+    monitor: &dyn Monitor,
+    mut take: impl FnMut(Changed) -> Result<()>,
+) -> Result<DiffReport> {
+    let tree = repo.tree(&before.manifest.tree)?;
+    require_scope(before, &tree, scope)?;
+    let listing = live.scan(scope, monitor)?;
+    let found = live_differences(&*listing, repo.entries(&tree, scope), monitor)?;
+    let unlisted = listing.problems().iter().filter(|problem| problem.severity >= Severity::Skipped).count() as u64;
+    let mut report = DiffReport { problems: found.unread + unlisted, ..DiffReport::default() };
+    for pair in found.differences {
+        let pair = match pair {
+            Pair::Left(live) => Pair::Right(live),
+            Pair::Right(entry) => Pair::Left(entry),
+            Pair::Both(live, entry) => Pair::Both(entry, live),
+        };
+        report.count_and_give(pair, &mut take)?;
+    }
+    Ok(report)
+}
+
+impl DiffReport {
+    fn count_and_give(&mut self, pair: Difference, take: &mut impl FnMut(Changed) -> Result<()>) -> Result<()> {
+        let (before, after) = match pair {
+            Pair::Left(before) => (Some(before), None),
+            Pair::Right(after) => (None, Some(after)),
+            Pair::Both(before, after) => (Some(before), Some(after)),
+        };
+        let (change, count) = match (&before, &after) {
+            (Some(before), Some(after)) if before.same_content(after) => (Change::Mode, &mut self.mode),
+            (Some(_), Some(_)) => (Change::Changed, &mut self.changed),
+            (Some(_), None) => (Change::Removed, &mut self.removed),
+            _ => (Change::Added, &mut self.added),
+        };
+        let Some(path) = before.as_ref().or(after.as_ref()).map(|entry| entry.path.clone()) else { return Ok(()) };
+        *count += 1;
+        take(Changed { path, change, before, after })
+    }
+}

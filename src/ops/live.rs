@@ -1,0 +1,162 @@
+//! A live store seen beside a tree: which of its entries differ, by content.
+
+use rayon::prelude::*;
+
+use super::{Error, Result};
+use crate::endpoint::{Found, Listing, Outcome, Reader};
+use crate::model::entry::{Body, Document, Entry, Keyed};
+use crate::model::hash::ContentId;
+use crate::model::merge::{Pair, merge};
+use crate::model::path::EntryPath;
+use crate::monitor::{Monitor, Problem, Severity, Task};
+use crate::repo;
+use crate::repo::tree::Difference;
+
+/// Most documents whose contents are compared at once.
+const COMPARED_AT_ONCE_MAX: usize = 4096;
+/// Documents larger than this are hashed as a stream.
+const HELD_BYTES_MAX: u64 = 1 << 20;
+
+/// Walks a listing as a sorted stream, each entry with its number.
+pub(super) fn listed(listing: &dyn Listing) -> impl Iterator<Item = Result<(u32, Found)>> + '_ {
+    let count = u32::try_from(listing.len()).expect("fewer than 2^32 entries");
+    (0..count).map(|n| Ok((n, listing.found(n as usize))))
+}
+
+impl Keyed for (u32, Found) {
+    fn path(&self) -> &EntryPath {
+        &self.1.path
+    }
+}
+
+/// What differs between a live store and the entries of a snapshot.
+#[derive(Debug, Default)]
+pub(super) struct LiveDifferences {
+    /// The entries that differ, in path order: left as they are in the store, right as in the snapshot.
+    pub differences: Vec<Difference>,
+    /// Documents of the store that could not be read; they are among neither the same nor the different.
+    pub unread: u64,
+    /// Documents that are the same.
+    pub same: u64,
+}
+
+/// Compares a live store with the entries of a snapshot, reading only documents whose stamps prove nothing.
+pub(super) fn live_differences(
+    listing: &dyn Listing,
+    entries: impl Iterator<Item = repo::Result<Entry>>,
+    monitor: &dyn Monitor,
+) -> Result<LiveDifferences> {
+    monitor.start(Task::Compare, Some(listing.len() as u64));
+    let mut found = LiveDifferences::default();
+    let mut waiting = Vec::new();
+    for pair in merge(listed(listing), entries) {
+        let pair: Result<_> = pair;
+        match pair? {
+            Pair::Right(entry) => waiting.push(Waiting { live: None, entry: Some(entry) }),
+            Pair::Left(live) => waiting.push(Waiting { live: Some(live), entry: None }),
+            Pair::Both(live, entry) if is_proven_same(&live.1, &entry) => {
+                monitor.advance(1);
+                found.same += u64::from(entry.document().is_some());
+            }
+            Pair::Both(live, entry) => waiting.push(Waiting { live: Some(live), entry: Some(entry) }),
+        }
+        if waiting.len() == COMPARED_AT_ONCE_MAX {
+            found.compare(listing, &mut waiting, monitor)?;
+        }
+    }
+    found.compare(listing, &mut waiting, monitor)?;
+    Ok(found)
+}
+
+fn is_proven_same(live: &Found, entry: &Entry) -> bool {
+    let is_same_size = live.size == entry.document().map(|document| document.size);
+    is_same_size && live.mode == entry.mode && (live.size.is_none() || entry.stamp.proves_unchanged(&live.stamp))
+}
+
+/// A pair whose contents are still to be compared.
+struct Waiting {
+    live: Option<(u32, Found)>,
+    entry: Option<Entry>,
+}
+
+impl LiveDifferences {
+    fn compare(&mut self, listing: &dyn Listing, waiting: &mut Vec<Waiting>, monitor: &dyn Monitor) -> Result<()> {
+        let resolved: Vec<_> = waiting
+            .par_drain(..)
+            .map_init(|| listing.reader(), |reader, waiting| resolve(listing, &mut **reader, waiting, monitor))
+            .collect();
+        for pair in resolved {
+            match pair? {
+                None => self.unread += 1,
+                Some(Pair::Both(live, entry)) if live.same_content(&entry) && live.mode == entry.mode => {
+                    self.same += u64::from(entry.document().is_some());
+                }
+                Some(pair) => self.differences.push(pair),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the live document of a pair; nothing if it can't be read.
+fn resolve(
+    listing: &dyn Listing,
+    reader: &mut dyn Reader,
+    waiting: Waiting,
+    monitor: &dyn Monitor,
+) -> Result<Option<Difference>> {
+    if monitor.is_interrupted() {
+        return Err(Error::Interrupted);
+    }
+    let Some((n, found)) = waiting.live else {
+        return Ok(waiting.entry.map(Pair::Right));
+    };
+    monitor.advance(1);
+    let body = match found.size {
+        None => Body::Directory,
+        Some(size) => match hash(reader, n as usize, size) {
+            Ok(document) => Body::Document(document),
+            Err(what) => {
+                let problem = Problem { severity: Severity::Unread, path: found.path.to_string(), what };
+                monitor.problem(&problem);
+                return Ok(None);
+            }
+        },
+    };
+    debug_assert!((n as usize) < listing.len());
+    let live = Entry { path: found.path, body, mode: found.mode, stamp: found.stamp };
+    Ok(Some(match waiting.entry {
+        None => Pair::Left(live),
+        Some(entry) => Pair::Both(live, entry),
+    }))
+}
+
+fn hash(reader: &mut dyn Reader, n: usize, size: u64) -> std::result::Result<Document, String> {
+    let mut content = Vec::new();
+    let outcome = if size > HELD_BYTES_MAX {
+        Outcome::TooLarge
+    } else {
+        reader.read(n, HELD_BYTES_MAX, &mut content).map_err(|e| error_text(&e))?
+    };
+    if let Outcome::Read(_) = outcome {
+        let size = content.len() as u64;
+        return Ok(Document { content: ContentId::of(&content), size, pieces: Box::default() });
+    }
+    let mut stream = reader.stream(n).map_err(|e| error_text(&e))?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(&mut stream).map_err(|e| e.to_string())?;
+    match stream.finish() {
+        Ok(Some(_)) => {
+            let content = ContentId::from_bytes(*hasher.finalize().as_bytes());
+            Ok(Document { content, size: hasher.count(), pieces: Box::default() })
+        }
+        Ok(None) => Err("it changed while it was read".to_owned()),
+        Err(e) => Err(error_text(&e)),
+    }
+}
+
+/// Returns an error and its causes in one line.
+pub(super) fn error_text(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,578 @@
+//! Restore: find out what differs, save the target as it is, then put back what differs and, if asked, remove the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use rayon::prelude::*;
+
+use super::backup::{BackupOptions, backup_listed};
+use super::live::{listed, live_differences};
+use super::{Author, Error, Result, require_scope};
+use crate::endpoint::{Found, Listing, Put, Removal, Staging, StagingWriter, Target};
+use crate::model::entry::{Document, Entry};
+use crate::model::hash::{ChunkId, ContentId};
+use crate::model::merge::Pair;
+use crate::model::path::{EntryPath, escape};
+use crate::model::scope::Scope;
+use crate::monitor::{Monitor, Task};
+use crate::repo::chunks::cut;
+use crate::repo::format::pack::FrameKind;
+use crate::repo::index::{Index, Location};
+use crate::repo::snapshot::{Manifest, Reason, Snapshot};
+use crate::repo::tree::{Difference, Tree, differences};
+use crate::repo::{self, Repository};
+use crate::storage::ErrorKind;
+
+/// What happens to documents that only the target has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They stay.
+    Merge,
+    /// They are removed.
+    Truncate,
+}
+
+/// Dangers that were explicitly accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// Truncate from a snapshot that holds nothing in the scope.
+    pub empty: bool,
+    /// Truncate from a snapshot that lacks documents which could not be read.
+    pub incomplete: bool,
+    /// Truncate the whole store from a snapshot of one project.
+    pub project_snapshot: bool,
+}
+
+/// How to restore.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// The project to restore; nothing for all that the snapshot holds.
+    pub project: Option<Scope>,
+    /// What happens to documents that only the target has.
+    pub mode: Mode,
+    /// Save the target before it is changed.
+    pub checkpoint: bool,
+    /// Dangers that were explicitly accepted.
+    pub allow: Allow,
+    /// Who runs it.
+    pub author: Author,
+}
+
+impl RestoreOptions {
+    /// Returns the options of a plain restore: merge, with a checkpoint, of all that the snapshot holds.
+    pub fn new(author: Author) -> Self {
+        Self { project: None, mode: Mode::Merge, checkpoint: true, allow: Allow::default(), author }
+    }
+}
+
+/// Counts of documents in a plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PlanCounts {
+    /// Put where there was nothing.
+    pub add: u64,
+    /// Put in place of other content (or other permissions).
+    pub replace: u64,
+    /// Only in the target; removed.
+    pub remove: u64,
+    /// Only in the target; kept.
+    pub keep: u64,
+}
+
+/// What a restore will do. Making one changes nothing.
+#[derive(Debug)]
+pub struct Plan {
+    /// How much of the store is concerned.
+    pub scope: Scope,
+    /// Whether documents that only the target has are removed.
+    pub mode: Mode,
+    /// What is put, in path order.
+    pub puts: Vec<Put>,
+    /// What is removed, in path order.
+    pub removals: Vec<Removal>,
+    /// Counts for each project and kind; empty names for what has none.
+    pub counts: BTreeMap<(String, String), PlanCounts>,
+    /// Documents that are the same on both sides.
+    pub same: u64,
+}
+
+impl Plan {
+    /// Returns the counts over all projects and kinds.
+    pub fn total(&self) -> PlanCounts {
+        self.counts.values().fold(PlanCounts::default(), |sum, counts| PlanCounts {
+            add: sum.add + counts.add,
+            replace: sum.replace + counts.replace,
+            remove: sum.remove + counts.remove,
+            keep: sum.keep + counts.keep,
+        })
+    }
+
+    /// Tells whether the target is to be changed at all.
+    pub fn is_empty(&self) -> bool {
+        self.puts.is_empty() && self.removals.is_empty()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for put in &self.puts {
+            let sign = if put.replaces.is_some() { 'M' } else { '+' };
+            writeln!(f, "{sign} {}{}", put.path, if put.document.is_some() { "" } else { "/" })?;
+        }
+        self.removals.iter().try_for_each(|removal| writeln!(f, "- {}", removal.path))
+    }
+}
+
+/// What a restore did.
+#[derive(Debug)]
+pub struct RestoreReport {
+    /// The snapshot that was restored.
+    pub snapshot: Snapshot,
+    /// The snapshot of the target as it was before.
+    pub checkpoint: Option<Snapshot>,
+    /// What was planned and done.
+    pub plan: Plan,
+    /// Bytes of documents that were written.
+    pub bytes_written: u64,
+}
+
+/// Returns what restoring would do.
+///
+/// # Errors
+/// As [`restore`].
+pub fn plan_restore(
+    target: &dyn Target,
+    repo: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<Plan> {
+    let tree = repo.tree(&snapshot.manifest.tree)?;
+    let scope = scope_of(snapshot, &tree, options)?;
+    guard(snapshot, &tree, &scope, options)?;
+    let listing = target.scan_target(&scope, monitor)?;
+    plan_by_reading(repo, &*listing, &tree, scope, options.mode, monitor)
+}
+
+/// Makes a store hold what a snapshot holds.
+///
+/// Nothing is changed before everything that will be put is written aside and verified.
+///
+/// # Errors
+/// [`Error::Refused`] when a guard stands in the way; a repository error when something of the snapshot is missing or
+/// damaged; [`crate::endpoint::Error::Changed`] when the target changed since it was looked at. In all these cases the
+/// target is as before.
+pub fn restore(
+    target: &dyn Target,
+    repo: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestoreReport> {
+    let tree = repo.tree(&snapshot.manifest.tree)?;
+    let scope = scope_of(snapshot, &tree, options)?;
+    guard(snapshot, &tree, &scope, options)?;
+    let saved =
+        if options.checkpoint { take_checkpoint(target, repo, snapshot, &scope, options, monitor)? } else { None };
+    let (checkpoint, listing, plan) = match saved {
+        Some((checkpoint, listing)) => {
+            let before = repo.tree(&checkpoint.manifest.tree)?;
+            let pairs = differences(repo, &before, &tree, &scope)?;
+            let plan = Planner::new(&*listing, scope.clone(), options.mode).plan(pairs, documents(&tree, &scope))?;
+            (Some(checkpoint), listing, plan)
+        }
+        None => {
+            let listing = target.scan_target(&scope, monitor)?;
+            let plan = plan_by_reading(repo, &*listing, &tree, scope, options.mode, monitor)?;
+            (None, listing, plan)
+        }
+    };
+    let bytes_written = apply(target, repo, &*listing, &plan, monitor)?;
+    Ok(RestoreReport { snapshot: snapshot.clone(), checkpoint, plan, bytes_written })
+}
+
+/// Returns the checkpoint that was taken before the last restore of a store.
+///
+/// # Errors
+/// [`Error::NoCheckpoint`] when there is none.
+pub fn last_checkpoint(target: &dyn Target, repo: &Repository, author: &Author) -> Result<Snapshot> {
+    let store = target.location();
+    let fits = |manifest: &Manifest| {
+        manifest.store == store && manifest.host == author.host && manifest.reason != Reason::Backup
+    };
+    for snapshot in repo.newest_snapshots()? {
+        let snapshot = snapshot?;
+        if fits(&snapshot.manifest) {
+            return Ok(snapshot);
+        }
+    }
+    Err(Error::NoCheckpoint { store })
+}
+
+fn scope_of(snapshot: &Snapshot, tree: &Tree, options: &RestoreOptions) -> Result<Scope> {
+    match &options.project {
+        Some(project) => require_scope(snapshot, tree, project).map(|()| project.clone()),
+        // A merge from a project's snapshot is about that project; a truncate would be about everything else too.
+        None if options.mode == Mode::Merge => Ok(snapshot.manifest.scope.clone()),
+        None => Ok(Scope::System),
+    }
+}
+
+fn guard(snapshot: &Snapshot, tree: &Tree, scope: &Scope, options: &RestoreOptions) -> Result<()> {
+    let refuse = |danger: String, way_out: &str| Err(Error::Refused { danger, way_out: way_out.to_owned() });
+    if options.mode == Mode::Merge {
+        return Ok(());
+    }
+    let id = snapshot.id.short();
+    if !snapshot.manifest.scope.covers(scope) && !options.allow.project_snapshot {
+        return refuse(
+            format!(
+                "snapshot {id} holds {} only; truncating the whole store would remove all else",
+                snapshot.manifest.scope
+            ),
+            "name the project with `--project`, or accept it with `--allow-project-snapshot`",
+        );
+    }
+    if documents(tree, scope) == 0 && !options.allow.empty {
+        return refuse(
+            format!(
+                "snapshot {id} holds no document of this scope ({scope}); truncating would remove everything in it"
+            ),
+            "`--allow-empty` accepts that",
+        );
+    }
+    if snapshot.manifest.is_incomplete() && !options.allow.incomplete {
+        return refuse(
+            format!(
+                "{} documents could not be read when snapshot {id} was taken; truncating may remove them",
+                snapshot.manifest.counts.unread
+            ),
+            "restore without `--after-truncate`, or accept it with `--allow-incomplete`",
+        );
+    }
+    Ok(())
+}
+
+fn documents(tree: &Tree, scope: &Scope) -> u64 {
+    match scope {
+        Scope::System => tree.documents(),
+        Scope::Project(name) => tree.projects.get(name.as_bytes()).map_or(0, |project| project.documents),
+    }
+}
+
+/// Saves the target, and returns the listing it was saved from. Nothing when there was nothing to save and the
+/// repository can't be written: a restore from a read-only copy must not depend on it.
+fn take_checkpoint(
+    target: &dyn Target,
+    repo: &Repository,
+    snapshot: &Snapshot,
+    scope: &Scope,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<Option<(Snapshot, Box<dyn Listing>)>> {
+    let backup_options =
+        BackupOptions { scope: scope.clone(), allow_empty: true, ..BackupOptions::new(options.author.clone()) };
+    let reason = Reason::CheckpointBefore(snapshot.id);
+    let is_empty = std::cell::Cell::new(false);
+    let scan = || target.scan_target(scope, monitor).inspect(|listing| is_empty.set(listing.is_empty()));
+    match backup_listed(target, repo, &backup_options, reason, monitor, scan) {
+        Ok((report, _)) if report.counts.unread > 0 => Err(Error::Refused {
+            danger: format!(
+                "{} documents of {} can't be read, so what a restore would overwrite can't be saved first",
+                report.counts.unread,
+                target.location()
+            ),
+            way_out: "make them readable, or accept the loss with `--no-checkpoint`".to_owned(),
+        }),
+        Ok((report, listing)) => Ok(Some((report.snapshot, listing))),
+        Err(Error::Repository(repo::Error::Storage(e))) if e.kind == ErrorKind::Denied && is_empty.get() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn plan_by_reading(
+    repo: &Repository,
+    listing: &dyn Listing,
+    tree: &Tree,
+    scope: Scope,
+    mode: Mode,
+    monitor: &dyn Monitor,
+) -> Result<Plan> {
+    let found = live_differences(listing, repo.entries(tree, &scope), monitor)?;
+    if found.unread > 0 {
+        return Err(Error::Refused {
+            danger: format!(
+                "{} documents of the target can't be read, so it can't be told what to put back",
+                found.unread
+            ),
+            way_out: "make them readable".to_owned(),
+        });
+    }
+    let documents = documents(tree, &scope);
+    Planner::new(listing, scope, mode).plan(found.differences.into_iter().map(Ok), documents)
+}
+
+/// Turns differences into a plan.
+struct Planner<'a> {
+    listing: &'a dyn Listing,
+    walk: Box<dyn Iterator<Item = Result<(u32, Found)>> + 'a>,
+    obstacles: BTreeSet<&'a [u8]>,
+    /// The last entry of the target that must go for what lies below it.
+    cleared: Option<EntryPath>,
+    /// The last document that only the target has.
+    kept: Option<EntryPath>,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn new(listing: &'a dyn Listing, scope: Scope, mode: Mode) -> Self {
+        let plan = Plan { scope, mode, puts: Vec::new(), removals: Vec::new(), counts: BTreeMap::new(), same: 0 };
+        Self {
+            listing,
+            walk: Box::new(listed(listing)),
+            obstacles: listing.obstacles().iter().map(EntryPath::as_bytes).collect(),
+            cleared: None,
+            kept: None,
+            plan,
+        }
+    }
+
+    /// `documents` is how many the snapshot has in the scope.
+    fn plan(mut self, pairs: impl Iterator<Item = repo::Result<Difference>>, documents: u64) -> Result<Plan> {
+        for pair in pairs {
+            match pair? {
+                Pair::Left(live) => self.only_in_target(&live)?,
+                Pair::Right(entry) => self.put(entry, None)?,
+                Pair::Both(live, entry) if live.document().is_some() == entry.document().is_some() => {
+                    let found = self.number(&live.path)?;
+                    self.put(entry, Some(found))?;
+                }
+                Pair::Both(live, entry) => self.change_type(&live, entry)?,
+            }
+        }
+        debug_assert!(self.plan.puts.len() <= u32::MAX as usize && self.listing.len() <= u32::MAX as usize);
+        let total = self.plan.total();
+        self.plan.same = documents.saturating_sub(total.add + total.replace);
+        Ok(self.plan)
+    }
+
+    fn only_in_target(&mut self, live: &Entry) -> Result<()> {
+        let is_document = live.document().is_some();
+        let is_in_the_way = self.cleared.as_ref().is_some_and(|cleared| live.path.is_within(cleared.as_bytes()));
+        if is_document {
+            self.kept = Some(live.path.clone());
+        }
+        if self.plan.mode == Mode::Truncate {
+            let found = self.number(&live.path)?;
+            self.plan.removals.push(Removal { path: live.path.clone(), found, is_in_the_way });
+            self.count(live, |counts| counts.remove += 1);
+            return Ok(());
+        }
+        if is_in_the_way {
+            return Err(in_the_way(&live.path));
+        }
+        self.count(live, |counts| counts.keep += 1);
+        Ok(())
+    }
+
+    /// A document where the snapshot has a directory, or the reverse: what is there must go first.
+    fn change_type(&mut self, live: &Entry, entry: Entry) -> Result<()> {
+        if self.plan.mode == Mode::Merge {
+            return Err(in_the_way(&live.path));
+        }
+        let found = self.number(&live.path)?;
+        self.plan.removals.push(Removal { path: live.path.clone(), found, is_in_the_way: true });
+        self.count(live, |counts| counts.remove += 1);
+        self.cleared = Some(live.path.clone());
+        self.put(entry, None)
+    }
+
+    fn put(&mut self, entry: Entry, replaces: Option<u32>) -> Result<()> {
+        if let Some(obstacle) = self.obstacle_to(&entry.path) {
+            return Err(in_the_way(&obstacle));
+        }
+        if let Some(kept) = self.kept.take_if(|kept| entry.path.is_within(kept.as_bytes())) {
+            // A document only the target has stands where a directory is needed.
+            let last = self.plan.removals.last_mut().filter(|removal| removal.path == kept);
+            last.ok_or_else(|| in_the_way(&kept))?.is_in_the_way = true;
+        }
+        let is_new = replaces.is_none();
+        self.count(&entry, |counts| if is_new { counts.add += 1 } else { counts.replace += 1 });
+        let Entry { path, mode, stamp, .. } = &entry;
+        let (path, mode, time_ns) = (path.clone(), *mode, stamp.time_ns);
+        self.plan.puts.push(Put { path, document: into_document(entry), mode, time_ns, replaces });
+        Ok(())
+    }
+
+    fn obstacle_to(&self, path: &EntryPath) -> Option<EntryPath> {
+        if self.obstacles.is_empty() {
+            return None;
+        }
+        let above = std::iter::successors(Some(path.clone()), EntryPath::parent);
+        above.into_iter().find(|path| self.obstacles.contains(path.as_bytes()))
+    }
+
+    fn count(&mut self, entry: &Entry, add: impl FnOnce(&mut PlanCounts)) {
+        if entry.document().is_some() {
+            let name = |part: Option<&[u8]>| part.map(escape).unwrap_or_default();
+            let key = (name(entry.path.project()), name(entry.path.kind()));
+            add(self.plan.counts.entry(key).or_default());
+        }
+    }
+
+    /// Returns the number of an entry in the listing. Paths are asked for in order.
+    fn number(&mut self, path: &EntryPath) -> Result<u32> {
+        for listed in self.walk.by_ref() {
+            let (n, found) = listed?;
+            if found.path == *path {
+                return Ok(n);
+            }
+        }
+        unreachable!("{path} was in the listing when it was compared")
+    }
+}
+
+fn into_document(entry: Entry) -> Option<Document> {
+    match entry.body {
+        crate::model::entry::Body::Document(document) => Some(document),
+        crate::model::entry::Body::Directory => None,
+    }
+}
+
+fn in_the_way(path: &EntryPath) -> Error {
+    Error::Refused {
+        danger: format!(
+            "in the target, {path} is in the way of what the snapshot holds there, and is no document to replace"
+        ),
+        way_out: "remove it; if it is a document or directory, `--after-truncate` removes it".to_owned(),
+    }
+}
+
+/// Carries a plan out. Returns the bytes of documents that were written.
+fn apply(
+    target: &dyn Target,
+    repo: &Repository,
+    listing: &dyn Listing,
+    plan: &Plan,
+    monitor: &dyn Monitor,
+) -> Result<u64> {
+    if plan.is_empty() {
+        return Ok(0);
+    }
+    let staging = target.begin(listing, &plan.puts)?;
+    write_documents(repo, &plan.puts, &*staging, monitor)?;
+    if monitor.is_interrupted() {
+        return Err(Error::Interrupted);
+    }
+    staging.commit(&plan.removals, monitor)?;
+    Ok(plan.puts.iter().filter_map(|put| put.document.as_ref()).map(|document| document.size).sum())
+}
+
+/// Writes the documents of a plan aside, frame by frame: each frame is read and decoded once.
+fn write_documents(repo: &Repository, puts: &[Put], staging: &dyn Staging, monitor: &dyn Monitor) -> Result<()> {
+    let index = repo.index()?;
+    let total = puts.iter().filter(|put| put.document.is_some()).count();
+    monitor.start(Task::Write, Some(total as u64));
+    let mut by_frame = Vec::with_capacity(total);
+    let mut cut_documents = Vec::new();
+    for (n, put) in (0_u32..).zip(puts) {
+        match &put.document {
+            None => {}
+            Some(document) if document.pieces.is_empty() => {
+                let location = locate(&index, &ChunkId::of_whole(document.content))?;
+                by_frame.push((location.pack, location.frame, n));
+            }
+            Some(_) => cut_documents.push(n),
+        }
+    }
+    by_frame.sort_unstable();
+    let frames: Vec<&[(u32, u32, u32)]> = by_frame.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).collect();
+    let job = Job { repo, index: &index, puts, staging, monitor };
+    frames.par_iter().try_for_each(|frame| job.write_frame(frame))?;
+    cut_documents.par_iter().try_for_each(|n| job.write_cut_document(*n))
+}
+
+fn locate(index: &Index, chunk: &ChunkId) -> repo::Result<Location> {
+    index.locate(FrameKind::Documents, chunk).next().ok_or(repo::Error::MissingChunk { chunk: *chunk })
+}
+
+struct Job<'a> {
+    repo: &'a Repository,
+    index: &'a Index,
+    puts: &'a [Put],
+    staging: &'a dyn Staging,
+    monitor: &'a dyn Monitor,
+}
+
+impl Job<'_> {
+    fn write_frame(&self, wanted: &[(u32, u32, u32)]) -> Result<()> {
+        let mut writer = self.staging.writer();
+        let mut frame: Option<Vec<u8>> = None;
+        for (pack, number, n) in wanted {
+            if self.monitor.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let chunk = ChunkId::of_whole(self.document(*n).content);
+            let mut places = self.index.locate(FrameKind::Documents, &chunk);
+            let place = places.find(|place| (place.pack, place.frame) == (*pack, *number));
+            if frame.is_none() {
+                let place = place.expect("it was found there when the frames were sorted");
+                frame = Some(self.repo.read_frame(self.index, &place).unwrap_or_default());
+            }
+            let sound = frame.as_deref().zip(place).and_then(|(frame, place)| {
+                let is_whole = frame.len() >= (place.start + place.length) as usize;
+                is_whole.then(|| cut(frame, &place)).filter(|bytes| ChunkId::of(bytes) == chunk)
+            });
+            match sound {
+                Some(bytes) => write(&mut *writer, *n, std::iter::once(Ok(bytes)))?,
+                // The frame is damaged, or another chunk shares the first bytes of the id: try all copies there are.
+                None => {
+                    let bytes = self.repo.read_chunk(FrameKind::Documents, &chunk)?;
+                    write(&mut *writer, *n, std::iter::once(Ok(bytes)))?;
+                }
+            }
+            self.monitor.advance(1);
+        }
+        Ok(())
+    }
+
+    fn write_cut_document(&self, n: u32) -> Result<()> {
+        let document = self.document(n);
+        let mut whole = blake3::Hasher::new();
+        let pieces = document.chunks().map(|chunk| {
+            if self.monitor.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let bytes = self.repo.read_chunk(FrameKind::Documents, &chunk)?;
+            whole.update(&bytes);
+            Ok(bytes)
+        });
+        write(&mut *self.staging.writer(), n, pieces)?;
+        self.monitor.advance(1);
+        verify_whole(&whole, document, &self.puts[n as usize].path)
+    }
+
+    fn document(&self, n: u32) -> &Document {
+        self.puts[n as usize].document.as_ref().expect("only documents are written")
+    }
+}
+
+/// Checks that the pieces of a document made up the document.
+pub(super) fn verify_whole(whole: &blake3::Hasher, document: &Document, path: &EntryPath) -> Result<()> {
+    if ContentId::from_bytes(*whole.finalize().as_bytes()) == document.content {
+        return Ok(());
+    }
+    let what = "its pieces are sound but do not make up its content".to_owned();
+    Err(repo::Error::Damaged { object: format!("the entry of {path}"), what }.into())
+}
+
+fn write<B: AsRef<[u8]>>(
+    writer: &mut dyn StagingWriter,
+    n: u32,
+    pieces: impl Iterator<Item = Result<B>>,
+) -> Result<()> {
+    writer.begin(n as usize)?;
+    for piece in pieces {
+        writer.append(piece?.as_ref())?;
+    }
+    Ok(writer.finish()?)
+}

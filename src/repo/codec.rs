@@ -1,0 +1,154 @@
+//! The one door between raw and stored bytes: compression today, sealing (an AEAD under a repository key) later.
+
+use std::cell::RefCell;
+use std::io::Read;
+
+use super::format::{FormatError, Result};
+
+/// Most raw bytes of one frame. What claims to be larger is damaged or hostile.
+pub const FRAME_RAW_BYTES_MAX: usize = 64 << 20;
+
+const STORED: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// Turns raw bytes into a *blob* and back. A blob is one byte that names the method, then the payload.
+#[derive(Debug, Clone)]
+pub struct Codec {
+    level: i32,
+}
+
+impl Codec {
+    /// Returns a codec that compresses with the given zstd level.
+    pub fn new(level: i32) -> Self {
+        Self { level }
+    }
+
+    /// Returns the blob of some raw bytes. What does not get smaller is stored as it is.
+    pub fn encode(&self, raw: &[u8]) -> Vec<u8> {
+        let mut blob = vec![0; 1 + zstd::zstd_safe::compress_bound(raw.len())];
+        match compress(self.level, raw, &mut blob[1..]) {
+            Some(length) if length < raw.len() => {
+                blob[0] = ZSTD;
+                blob.truncate(1 + length);
+            }
+            _ => {
+                blob.clear();
+                blob.push(STORED);
+                blob.extend_from_slice(raw);
+            }
+        }
+        blob.shrink_to_fit();
+        blob
+    }
+
+    /// Returns the raw bytes of a blob that must have exactly `raw_length` of them.
+    ///
+    /// # Errors
+    /// When the blob is not one, or its length is another. What it holds is not verified: that is for its reader, who
+    /// knows the hash.
+    pub fn decode(&self, blob: &[u8], raw_length: usize) -> Result<Vec<u8>> {
+        if raw_length > FRAME_RAW_BYTES_MAX {
+            return Err(FormatError::malformed(format!("a frame claims {raw_length} bytes")));
+        }
+        let raw = match blob.split_first() {
+            Some((&STORED, payload)) => payload.to_vec(),
+            Some((&ZSTD, payload)) => decompress(payload, raw_length)
+                .map_err(|e| FormatError::malformed(format!("a frame cannot be decompressed: {e}")))?,
+            Some((method, _)) => return Err(FormatError::malformed(format!("unknown compression method {method}"))),
+            None => return Err(FormatError::malformed("a frame is empty")),
+        };
+        if raw.len() != raw_length {
+            return Err(FormatError::malformed(format!("a frame holds {} bytes, not {raw_length}", raw.len())));
+        }
+        Ok(raw)
+    }
+
+    /// Returns the body of a file: the raw length (u64, little endian), then the blob.
+    pub fn encode_body(&self, raw: &[u8]) -> Vec<u8> {
+        let mut body = (raw.len() as u64).to_le_bytes().to_vec();
+        body.extend(self.encode(raw));
+        body
+    }
+
+    /// Returns the raw bytes of a body, growing with what really comes out rather than with what the length claims.
+    pub fn decode_body(&self, body: &[u8]) -> Result<Vec<u8>> {
+        let Some((length, blob)) = body.split_first_chunk::<8>() else {
+            return Err(FormatError::malformed("it is too short to have a body"));
+        };
+        let length = u64::from_le_bytes(*length);
+        let mut raw = Vec::new();
+        match blob.split_first() {
+            Some((&STORED, payload)) => raw.extend_from_slice(payload),
+            Some((&ZSTD, payload)) => {
+                zstd::Decoder::with_buffer(payload)
+                    .and_then(|decoder| decoder.take(length.saturating_add(1)).read_to_end(&mut raw))
+                    .map_err(|e| FormatError::malformed(format!("it cannot be decompressed: {e}")))?;
+            }
+            _ => return Err(FormatError::malformed("it has an unknown compression method")),
+        }
+        if raw.len() as u64 != length {
+            return Err(FormatError::malformed(format!("it holds {} bytes or more, not {length}", raw.len())));
+        }
+        Ok(raw)
+    }
+}
+
+thread_local! {
+    // A zstd context is a megabyte or more: one a thread, not one a frame.
+    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(level: i32, raw: &[u8], target: &mut [u8]) -> Option<usize> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        if slot.as_ref().is_none_or(|(kept, _)| *kept != level) {
+            *slot = Some((level, zstd::bulk::Compressor::new(level).ok()?));
+        }
+        slot.as_mut()?.1.compress_to_buffer(raw, target).ok()
+    })
+}
+
+fn decompress(payload: &[u8], raw_length: usize) -> std::io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|slot| {
+        let decompressor = match slot {
+            Some(decompressor) => decompressor,
+            None => slot.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress(payload, raw_length)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_round_trip_compressible_or_not() {
+        let codec = Codec::new(3);
+        let noise: Vec<u8> =
+            (0..1000_u32).flat_map(|n| blake3::hash(&n.to_le_bytes()).as_bytes()[..4].to_vec()).collect();
+        for raw in [&b""[..], b"x", &[b'a'; 100_000], &noise] {
+            assert_eq!(codec.decode(&codec.encode(raw), raw.len()).as_deref(), Ok(raw));
+            assert_eq!(codec.decode_body(&codec.encode_body(raw)).as_deref(), Ok(raw));
+        }
+    }
+
+    #[test]
+    fn wrong_length_or_method_is_refused() {
+        let codec = Codec::new(3);
+        let blob = codec.encode(&[b'a'; 1000]);
+        assert!(codec.decode(&blob, 999).is_err());
+        assert!(codec.decode(&blob, 1001).is_err());
+        assert!(codec.decode(&[9, 1, 2], 2).is_err());
+        assert!(codec.decode(&[], 0).is_err());
+        assert!(codec.decode(&blob, FRAME_RAW_BYTES_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn body_that_claims_too_little_stops_early() {
+        let codec = Codec::new(3);
+        let mut body = codec.encode_body(&[0; 1 << 20]);
+        body[..8].copy_from_slice(&5_u64.to_le_bytes());
+        assert!(codec.decode_body(&body).is_err());
+    }
+}

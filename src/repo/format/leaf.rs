@@ -1,0 +1,338 @@
+//! A leaf: a few thousand records, sorted by path, stored by column so that like is next to like.
+
+use serde::{Deserialize, Serialize};
+
+use super::columns::{ColumnReader, ColumnWriter};
+use super::{FormatError, Result, from_bytes, to_bytes};
+use crate::model::entry::{Body, Document, Entry, Stamp};
+use crate::model::hash::{ChunkId, ContentId};
+use crate::model::path::EntryPath;
+use crate::repo::tree::Record;
+
+const DOCUMENT: u8 = 0;
+const DIRECTORY: u8 = 1;
+const REMOVED: u8 = 2;
+const CUT_DOCUMENT: u8 = 3;
+
+/// The columns. Each record has a flag; only what the flag calls for is in the other columns.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    /// One byte a record: document, directory, removed, cut document.
+    #[serde(with = "serde_bytes")]
+    flags: Vec<u8>,
+    /// How many bytes of the path are those of the record before.
+    #[serde(with = "serde_bytes")]
+    shared: Vec<u8>,
+    /// How many bytes follow them, from `names`.
+    #[serde(with = "serde_bytes")]
+    own: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    names: Vec<u8>,
+    /// 32 bytes a document.
+    #[serde(with = "serde_bytes")]
+    contents: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    sizes: Vec<u8>,
+    /// 0 for none, else the mode plus one. Documents and directories.
+    #[serde(with = "serde_bytes")]
+    modes: Vec<u8>,
+    /// Difference to the entry before. Documents and directories, as are the next two.
+    #[serde(with = "serde_bytes")]
+    times: Vec<u8>,
+    /// 0 for the same as the time, 1 for none, else two plus the zigzag difference to the last version of this kind.
+    #[serde(with = "serde_bytes")]
+    versions: Vec<u8>,
+    /// Difference to the entry before.
+    #[serde(with = "serde_bytes")]
+    identities: Vec<u8>,
+    /// For each cut document the number of its chunks, then their ids.
+    #[serde(with = "serde_bytes")]
+    pieces: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Columns {
+    flags: Vec<u8>,
+    shared: ColumnWriter,
+    own: ColumnWriter,
+    names: Vec<u8>,
+    contents: Vec<u8>,
+    sizes: ColumnWriter,
+    modes: ColumnWriter,
+    times: ColumnWriter,
+    versions: ColumnWriter,
+    identities: ColumnWriter,
+    pieces: Vec<u8>,
+}
+
+/// What the difference-coded columns of one record refer to.
+#[derive(Default)]
+struct Previous {
+    path: Vec<u8>,
+    time_ns: i64,
+    version: i64,
+    identity: u64,
+}
+
+/// Returns the bytes of a leaf. The records must be in path order.
+pub fn encode(records: &[Record]) -> Vec<u8> {
+    let mut columns = Columns::default();
+    let mut previous = Previous::default();
+    for record in records {
+        match record {
+            Record::Removed(path) => {
+                columns.flags.push(REMOVED);
+                columns.put_path(path, &mut previous);
+            }
+            Record::Present(entry) => columns.put_entry(entry, &mut previous),
+        }
+    }
+    to_bytes(&columns.finish())
+}
+
+impl Columns {
+    fn put_path(&mut self, path: &EntryPath, previous: &mut Previous) {
+        let path = path.as_bytes();
+        let shared = path.iter().zip(&previous.path).take_while(|(a, b)| a == b).count();
+        self.shared.put(shared as u64);
+        self.own.put((path.len() - shared) as u64);
+        self.names.extend_from_slice(&path[shared..]);
+        previous.path.truncate(shared);
+        previous.path.extend_from_slice(&path[shared..]);
+    }
+
+    fn put_entry(&mut self, entry: &Entry, previous: &mut Previous) {
+        self.flags.push(match &entry.body {
+            Body::Directory => DIRECTORY,
+            Body::Document(document) if document.pieces.is_empty() => DOCUMENT,
+            Body::Document(_) => CUT_DOCUMENT,
+        });
+        self.put_path(&entry.path, previous);
+        self.modes.put(entry.mode.map_or(0, |mode| u64::from(mode) + 1));
+        self.put_stamp(&entry.stamp, previous);
+        if let Body::Document(document) = &entry.body {
+            self.put_document(document);
+        }
+    }
+
+    fn put_stamp(&mut self, stamp: &Stamp, previous: &mut Previous) {
+        self.times.put_signed(stamp.time_ns.wrapping_sub(previous.time_ns));
+        previous.time_ns = stamp.time_ns;
+        match stamp.version {
+            0 => self.versions.put(1),
+            version if version == stamp.time_ns => self.versions.put(0),
+            version => {
+                self.versions.put(2);
+                self.versions.put_signed(version.wrapping_sub(previous.version));
+                previous.version = version;
+            }
+        }
+        self.identities.put_signed(stamp.identity.wrapping_sub(previous.identity).cast_signed());
+        previous.identity = stamp.identity;
+    }
+
+    fn put_document(&mut self, document: &Document) {
+        self.contents.extend_from_slice(document.content.as_bytes());
+        self.sizes.put(document.size);
+        if !document.pieces.is_empty() {
+            let mut count = ColumnWriter::default();
+            count.put(document.pieces.len() as u64);
+            self.pieces.extend(count.finish());
+            document.pieces.iter().for_each(|piece| self.pieces.extend_from_slice(piece.as_bytes()));
+        }
+    }
+
+    fn finish(self) -> Stored {
+        Stored {
+            flags: self.flags,
+            shared: self.shared.finish(),
+            own: self.own.finish(),
+            names: self.names,
+            contents: self.contents,
+            sizes: self.sizes.finish(),
+            modes: self.modes.finish(),
+            times: self.times.finish(),
+            versions: self.versions.finish(),
+            identities: self.identities.finish(),
+            pieces: self.pieces,
+        }
+    }
+}
+
+struct Reader<'a> {
+    shared: ColumnReader<'a>,
+    own: ColumnReader<'a>,
+    names: ColumnReader<'a>,
+    contents: ColumnReader<'a>,
+    sizes: ColumnReader<'a>,
+    modes: ColumnReader<'a>,
+    times: ColumnReader<'a>,
+    versions: ColumnReader<'a>,
+    identities: ColumnReader<'a>,
+    pieces: ColumnReader<'a>,
+    previous: Previous,
+}
+
+/// Reads a leaf back.
+///
+/// # Errors
+/// When the bytes are no leaf, a path is not usable, or the records are not strictly in path order.
+pub fn decode(raw: &[u8]) -> Result<Vec<Record>> {
+    let stored: Stored = from_bytes(raw, "a leaf")?;
+    let mut reader = Reader::new(&stored);
+    let mut records: Vec<Record> = Vec::with_capacity(stored.flags.len());
+    for flag in &stored.flags {
+        let path = reader.path()?;
+        if records.last().is_some_and(|last| *last.path() >= path) {
+            return Err(FormatError::malformed(format!("a leaf is out of order at `{path}`")));
+        }
+        records.push(reader.record(*flag, path)?);
+    }
+    reader.finish()?;
+    Ok(records)
+}
+
+impl<'a> Reader<'a> {
+    fn new(stored: &'a Stored) -> Self {
+        Self {
+            shared: ColumnReader::new("shared", &stored.shared),
+            own: ColumnReader::new("own", &stored.own),
+            names: ColumnReader::new("names", &stored.names),
+            contents: ColumnReader::new("contents", &stored.contents),
+            sizes: ColumnReader::new("sizes", &stored.sizes),
+            modes: ColumnReader::new("modes", &stored.modes),
+            times: ColumnReader::new("times", &stored.times),
+            versions: ColumnReader::new("versions", &stored.versions),
+            identities: ColumnReader::new("identities", &stored.identities),
+            pieces: ColumnReader::new("pieces", &stored.pieces),
+            previous: Previous::default(),
+        }
+    }
+
+    fn path(&mut self) -> Result<EntryPath> {
+        let (shared, own) = (self.shared.next_length()?, self.own.next_length()?);
+        let previous = &mut self.previous.path;
+        if shared > previous.len() {
+            return Err(FormatError::malformed("a leaf shares more of a path than there is"));
+        }
+        previous.truncate(shared);
+        previous.extend_from_slice(self.names.next_bytes(own)?);
+        EntryPath::new(previous.as_slice()).map_err(|e| FormatError::malformed(e.to_string()))
+    }
+
+    fn record(&mut self, flag: u8, path: EntryPath) -> Result<Record> {
+        if flag == REMOVED {
+            return Ok(Record::Removed(path));
+        }
+        let mode = match self.modes.next_number()? {
+            0 => None,
+            mode => Some(u16::try_from(mode - 1).map_err(|_| FormatError::malformed("a mode is too large"))?),
+        };
+        let stamp = self.stamp()?;
+        let body = match flag {
+            DIRECTORY => Body::Directory,
+            DOCUMENT => Body::Document(self.document(false)?),
+            CUT_DOCUMENT => Body::Document(self.document(true)?),
+            other => return Err(FormatError::malformed(format!("a record has the unknown flag {other}"))),
+        };
+        Ok(Record::Present(Entry { path, body, mode, stamp }))
+    }
+
+    fn stamp(&mut self) -> Result<Stamp> {
+        let previous = &mut self.previous;
+        previous.time_ns = previous.time_ns.wrapping_add(self.times.next_signed()?);
+        let version = match self.versions.next_number()? {
+            0 => previous.time_ns,
+            1 => 0,
+            2 => {
+                previous.version = previous.version.wrapping_add(self.versions.next_signed()?);
+                previous.version
+            }
+            other => return Err(FormatError::malformed(format!("a version has the unknown form {other}"))),
+        };
+        previous.identity = previous.identity.wrapping_add(self.identities.next_signed()?.cast_unsigned());
+        Ok(Stamp { time_ns: previous.time_ns, version, identity: previous.identity })
+    }
+
+    fn document(&mut self, is_cut: bool) -> Result<Document> {
+        let content = ContentId::from_bytes(self.contents.next_id()?);
+        let size = self.sizes.next_number()?;
+        let pieces = if is_cut { self.pieces()? } else { Box::default() };
+        Ok(Document { content, size, pieces })
+    }
+
+    fn pieces(&mut self) -> Result<Box<[ChunkId]>> {
+        let count = self.pieces.next_length()?;
+        // No capacity from the count: a hostile one would ask for any amount.
+        (0..count).map(|_| self.pieces.next_id().map(ChunkId::from_bytes)).collect::<Result<Vec<_>>>().map(Into::into)
+    }
+
+    fn finish(self) -> Result<()> {
+        let columns = [
+            self.shared,
+            self.own,
+            self.names,
+            self.contents,
+            self.sizes,
+            self.modes,
+            self.times,
+            self.versions,
+            self.identities,
+            self.pieces,
+        ];
+        columns.into_iter().try_for_each(ColumnReader::finish)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn records() -> impl Strategy<Value = Vec<Record>> {
+        let body = prop_oneof![
+            Just(None),
+            Just(Some(Body::Directory)),
+            (any::<[u8; 32]>(), any::<u64>(), prop::collection::vec(any::<[u8; 32]>(), 0..3)).prop_map(
+                |(content, size, pieces)| Some(Body::Document(Document {
+                    content: ContentId::from_bytes(content),
+                    size,
+                    pieces: pieces.into_iter().map(ChunkId::from_bytes).collect(),
+                }))
+            ),
+        ];
+        let stamp = (any::<i64>(), prop_oneof![Just(None), Just(Some(0)), any::<i64>().prop_map(Some)], any::<u64>())
+            .prop_map(|(time_ns, version, identity)| Stamp { time_ns, version: version.unwrap_or(time_ns), identity });
+        let path = "[a-c]{1,3}(/[a-c]{1,4}){0,3}".prop_map(|path| EntryPath::new(path.as_bytes()).unwrap());
+        prop::collection::btree_map(path, (body, stamp, prop::option::of(0..0o7777_u16)), 0..40).prop_map(|map| {
+            let record = |(path, (body, stamp, mode)): (EntryPath, (Option<Body>, Stamp, Option<u16>))| match body {
+                None => Record::Removed(path),
+                Some(body) => Record::Present(Entry { path, body, mode, stamp }),
+            };
+            map.into_iter().map(record).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn leaf_round_trips(records in records()) {
+            prop_assert_eq!(decode(&encode(&records)), Ok(records));
+        }
+
+        #[test]
+        fn damaged_leaf_decodes_or_fails(records in records(), at: usize, bit in 0..8) {
+            let mut raw = encode(&records);
+            let at = at % raw.len();
+            raw[at] ^= 1 << bit;
+            let _ = decode(&raw);
+        }
+    }
+
+    #[test]
+    fn records_out_of_order_are_refused() {
+        let removed = |path: &str| Record::Removed(EntryPath::new(path.as_bytes()).unwrap());
+        assert!(decode(&encode(&[removed("b"), removed("a")])).is_err());
+        assert!(decode(&encode(&[removed("a"), removed("a")])).is_err());
+    }
+}

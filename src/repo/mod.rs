@@ -1,0 +1,181 @@
+//! The repository: chunks in packs, an index to find them, trees, and snapshots.
+//!
+//! `docs/format.md` says what lies where and why no crash, and no other writer, can hurt a snapshot.
+
+pub mod chunks;
+pub mod codec;
+pub mod config;
+pub mod cut;
+pub mod format;
+pub mod index;
+pub mod packer;
+pub mod snapshot;
+pub mod tree;
+pub mod verify;
+pub mod writer;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::model::hash::ChunkId;
+use crate::storage::{self, ErrorKind, Storage};
+
+use chunks::FrameCache;
+use codec::Codec;
+use config::Config;
+use format::FormatError;
+use index::Index;
+
+/// The zstd level of everything that is stored: the ratio of `docs/design.md` at the speed of the disk.
+pub const COMPRESSION_LEVEL: i32 = 3;
+
+/// What went wrong with a repository.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no repository at this place.
+    #[error("{location} is not a metastash repository")]
+    NotARepository {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// There is one already.
+    #[error("{location} already holds a repository")]
+    AlreadyARepository {
+        /// Where it is.
+        location: String,
+    },
+    /// A newer metastash wrote something here that this one can't read.
+    #[error("{object} was written by a newer metastash: {what}")]
+    TooNew {
+        /// What is too new.
+        object: String,
+        /// What it needs.
+        what: String,
+    },
+    /// Stored bytes are not what was stored.
+    #[error("{object} is damaged: {what}")]
+    Damaged {
+        /// What is damaged.
+        object: String,
+        /// In which way.
+        what: String,
+    },
+    /// No pack holds this chunk.
+    #[error("chunk {chunk} is in no pack")]
+    MissingChunk {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// No snapshot fits these words.
+    #[error("there is no snapshot `{reference}`")]
+    UnknownSnapshot {
+        /// The user's words.
+        reference: String,
+    },
+    /// Several snapshots fit these words.
+    #[error("`{reference}` may mean any of the snapshots {}", candidates.join(", "))]
+    AmbiguousSnapshot {
+        /// The user's words.
+        reference: String,
+        /// The ids that fit.
+        candidates: Vec<String>,
+    },
+    /// A backup took so long that a prune may have run all through it.
+    #[error("packs this backup relies on were marked for removal while it ran")]
+    Outrun,
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl Error {
+    fn from_format(object: impl Into<String>, error: FormatError) -> Self {
+        let object = object.into();
+        match error {
+            FormatError::Malformed(what) => Self::Damaged { object, what },
+            FormatError::TooNew(what) => Self::TooNew { object, what },
+        }
+    }
+
+    /// Tells whether stored bytes are missing or wrong, rather than out of reach.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::MissingChunk { .. })
+    }
+}
+
+/// The result of a repository operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An open repository. Shared by threads; any number of processes may have it open, writing or not.
+#[derive(Debug)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    config: Config,
+    codec: Codec,
+    index: Mutex<Option<Arc<Index>>>,
+    frames: FrameCache,
+}
+
+impl Repository {
+    /// Creates a repository in an empty storage.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyARepository`] when there is one.
+    pub fn create(storage: Arc<dyn Storage>, config: Config) -> Result<Self> {
+        let codec = Codec::new(COMPRESSION_LEVEL);
+        match storage.put(format::config::NAME, &format::config::encode(&config, &codec)) {
+            Err(e) if e.kind == ErrorKind::Exists => Err(Error::AlreadyARepository { location: storage.location() }),
+            result => {
+                result?;
+                Ok(Self::with_config(storage, config, codec))
+            }
+        }
+    }
+
+    /// Opens the repository in a storage.
+    ///
+    /// # Errors
+    /// [`Error::NotARepository`] when there is none; [`Error::TooNew`] when this program is too old for it.
+    pub fn open(storage: Arc<dyn Storage>) -> Result<Self> {
+        let codec = Codec::new(COMPRESSION_LEVEL);
+        let file = match storage.read(format::config::NAME) {
+            Err(e) if e.kind == ErrorKind::NotFound => {
+                return Err(Error::NotARepository { location: storage.location() });
+            }
+            result => result?,
+        };
+        let config = format::config::decode(&file, &codec)
+            .map_err(|e| Error::from_format(format!("the configuration of {}", storage.location()), e))?;
+        Ok(Self::with_config(storage, config, codec))
+    }
+
+    fn with_config(storage: Arc<dyn Storage>, config: Config, codec: Codec) -> Self {
+        Self { storage, config, codec, index: Mutex::default(), frames: FrameCache::default() }
+    }
+
+    /// Returns what the repository was set to when it was created.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns where the repository is, as a user would write it.
+    pub fn location(&self) -> String {
+        self.storage.location()
+    }
+
+    /// Returns the index, loading it when this is the first call or [`Repository::forget_index`] came between.
+    ///
+    /// # Errors
+    /// When the storage can't be read. Damaged packs and segments are noted in the index and left out of it.
+    pub fn index(&self) -> Result<Arc<Index>> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*index {
+            Some(index) => Ok(Arc::clone(index)),
+            None => Ok(Arc::clone(index.insert(Arc::new(Index::load(&*self.storage, &self.codec)?)))),
+        }
+    }
+
+    /// Makes the next use of the index load it again: packs were added.
+    pub fn forget_index(&self) {
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}

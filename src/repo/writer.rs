@@ -1,0 +1,157 @@
+//! A session that adds to a repository: stores chunks that are not there yet, then commits a snapshot.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::format::pack::FrameKind;
+use super::index::{PACKS, SEGMENTS, marked_packs};
+use super::packer::{EncodedFrame, FrameBuilder, Packer, Written};
+use super::snapshot::{Manifest, Snapshot};
+use super::{Error, Repository, Result, format};
+use crate::model::hash::{ChunkId, IndexId, PackId};
+
+/// Raw bytes at which a frame of tree nodes is closed: about one leaf, so that leaves are decoded one by one.
+const NODES_RAW_BYTES: usize = 128 << 10;
+/// With so many packs that no index segment has, a segment is written for them.
+const LOOSE_PACKS_MAX: usize = 32;
+/// The set of claimed chunks is split, so that threads seldom wait for each other.
+const CLAIM_SHARDS: usize = 16;
+
+/// Decides, for threads that all read documents, who stores a chunk: the first who asks, unless it is there already.
+#[derive(Debug)]
+pub struct Claims<'r> {
+    repo: &'r Repository,
+    claimed: [Mutex<HashSet<ChunkId>>; CLAIM_SHARDS],
+}
+
+impl<'r> Claims<'r> {
+    /// Returns a fresh set of claims on a repository.
+    pub fn new(repo: &'r Repository) -> Self {
+        Self { repo, claimed: Default::default() }
+    }
+
+    /// Returns whether the caller must store this chunk.
+    ///
+    /// A copy that is in the repository is read and verified before it is relied on: a damaged one is stored again.
+    ///
+    /// # Errors
+    /// When the index can't be loaded.
+    pub fn claim(&self, kind: FrameKind, chunk: &ChunkId) -> Result<bool> {
+        let shard = usize::from(chunk.as_bytes()[31]) % CLAIM_SHARDS;
+        let is_first = self.claimed[shard].lock().unwrap_or_else(PoisonError::into_inner).insert(*chunk);
+        // Whoever comes second may rely on the first: if the first fails, the whole session does.
+        Ok(is_first && !self.repo.holds_soundly(kind, chunk)?)
+    }
+}
+
+/// Adds to a repository. Until [`Writer::commit`], nothing of it is visible to anyone.
+pub struct Writer<'r> {
+    repo: &'r Repository,
+    claims: &'r Claims<'r>,
+    packer: Packer<'r>,
+    nodes: FrameBuilder,
+    began: Instant,
+}
+
+/// What a session wrote.
+#[derive(Debug)]
+pub struct Committed {
+    /// The new snapshot.
+    pub snapshot: Snapshot,
+    /// Bytes of packs that were written.
+    pub stored_bytes: u64,
+}
+
+impl<'r> Writer<'r> {
+    /// Begins a session. It must begin before the snapshots it builds upon are listed: see [`Writer::commit`].
+    pub fn begin(repo: &'r Repository, claims: &'r Claims<'r>, began: Instant) -> Self {
+        let packer = Packer::new(&*repo.storage, &repo.codec);
+        Self { repo, claims, packer, nodes: FrameBuilder::default(), began }
+    }
+
+    /// Adds a frame of document chunks that were claimed.
+    ///
+    /// # Errors
+    /// When the storage can't be written.
+    pub fn put_documents(&mut self, frame: EncodedFrame) -> Result<()> {
+        self.packer.push(FrameKind::Documents, frame)
+    }
+
+    /// Adds a node of a tree, unless it is there already, and returns its id.
+    ///
+    /// # Errors
+    /// When the storage can't be written.
+    pub fn put_node(&mut self, raw: &[u8]) -> Result<ChunkId> {
+        let id = ChunkId::of(raw);
+        if self.claims.claim(FrameKind::Trees, &id)? {
+            self.nodes.push(&id, raw);
+            if self.nodes.raw_bytes() >= NODES_RAW_BYTES {
+                self.end_nodes()?;
+            }
+        }
+        Ok(id)
+    }
+
+    fn end_nodes(&mut self) -> Result<()> {
+        let frame = self.nodes.encode(&self.repo.codec);
+        self.packer.push(FrameKind::Trees, frame)
+    }
+
+    /// Makes everything durable and then writes the snapshot, which is the commit.
+    ///
+    /// # Errors
+    /// [`Error::Outrun`] when the session took so long that a prune may have begun before it and ended during it, and
+    /// packs were indeed marked or removed; otherwise when the storage can't be written.
+    pub fn commit(mut self, manifest: Manifest) -> Result<Committed> {
+        if !self.nodes.is_empty() {
+            self.end_nodes()?;
+        }
+        let written = self.packer.finish()?;
+        let stored_bytes = written.iter().map(|pack| pack.size_bytes).sum();
+        if !written.is_empty() {
+            self.repo.index_loose_packs(&written)?;
+        }
+        if self.began.elapsed() > Duration::from_secs(self.repo.config.grace_secs) / 2 {
+            look_again(self.repo)?;
+        }
+        let snapshot = self.repo.put_snapshot(manifest)?;
+        if !written.is_empty() {
+            self.repo.forget_index();
+        }
+        Ok(Committed { snapshot, stored_bytes })
+    }
+}
+
+/// Checks that what a long session relied on is still there and still wanted.
+fn look_again(repo: &Repository) -> Result<()> {
+    let marked = marked_packs(&*repo.storage)?;
+    let listed = repo.storage.list(PACKS)?;
+    let present: HashSet<PackId> = listed.iter().filter_map(|object| object.name.parse().ok()).collect();
+    let index = repo.index()?;
+    let mut relied_on = index.packs().iter().filter(|pack| !pack.is_marked);
+    let is_safe = relied_on.all(|pack| present.contains(&pack.id) && !marked.contains(&pack.id));
+    if is_safe { Ok(()) } else { Err(Error::Outrun) }
+}
+
+impl Repository {
+    /// Compresses the chunks of a frame; threads do this each for themselves.
+    pub fn encode_frame(&self, frame: &mut FrameBuilder) -> EncodedFrame {
+        frame.encode(&self.codec)
+    }
+
+    /// Writes an index segment when many packs have none, so that the next one who opens the repository reads one file
+    /// rather than the ends of many.
+    fn index_loose_packs(&self, written: &[Written]) -> Result<()> {
+        let index = self.index()?;
+        let loose = index.packs().iter().filter(|pack| !pack.is_in_segment);
+        let loose = loose.map(|pack| (pack.id, pack.size_bytes, &pack.directory));
+        let written = written.iter().map(|pack| (pack.id, pack.size_bytes, &pack.directory));
+        let loose: Vec<_> = loose.chain(written).collect();
+        if loose.len() >= LOOSE_PACKS_MAX {
+            let file = format::index::encode(loose.into_iter(), &self.codec);
+            self.storage.put(&format!("{SEGMENTS}/{}", IndexId::of(&file)), &file)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Bytes by name: where a repository lives.
+
+pub mod local;
+pub mod memory;
+
+use std::fmt;
+
+/// What kind of failure a storage met, as far as a caller would act differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There is no object of that name.
+    NotFound,
+    /// There is one already.
+    Exists,
+    /// Not permitted, or the storage is read-only.
+    Denied,
+    /// No space or quota left.
+    Full,
+    /// Anything else.
+    Other,
+}
+
+/// A storage operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {object}")]
+pub struct Error {
+    /// What kind of failure it was.
+    pub kind: ErrorKind,
+    /// What was attempted, as a verb.
+    pub action: &'static str,
+    /// The object or place it was attempted on.
+    pub object: String,
+    /// The cause.
+    #[source]
+    pub source: std::io::Error,
+}
+
+impl Error {
+    /// Wraps an I/O error.
+    pub fn new(action: &'static str, object: impl fmt::Display, source: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match source.kind() {
+            Io::NotFound => ErrorKind::NotFound,
+            Io::AlreadyExists => ErrorKind::Exists,
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
+            Io::StorageFull | Io::QuotaExceeded => ErrorKind::Full,
+            _ => ErrorKind::Other,
+        };
+        Self { kind, action, object: object.to_string(), source }
+    }
+}
+
+/// The result of a storage operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its name within the folder that was listed.
+    pub name: String,
+    /// Its length in bytes.
+    pub size_bytes: u64,
+}
+
+/// Objects by name. Names are `folder/name` or `name`; folders need no making.
+///
+/// Contract, tried on every storage by one conformance test:
+/// - An object appears under its name whole or not at all, and is durable when [`Storage::put`] or [`NewObject::finish`]
+///   returns. Objects that finished in one order become durable in that order.
+/// - A name is written once: a second write fails with [`ErrorKind::Exists`] and changes nothing.
+/// - [`Storage::list`] is unordered and holds every object that was finished before it began and not removed since.
+///   Listing a folder that nothing was ever put into gives an empty list.
+/// - All calls may run at once, from several threads and processes.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// Returns where this is, as a user would write it.
+    fn location(&self) -> String;
+
+    /// Begins an object whose name is known only when all of it is written.
+    fn create(&self) -> Result<Box<dyn NewObject + '_>>;
+
+    /// Returns the whole object.
+    fn read(&self, name: &str) -> Result<Vec<u8>>;
+
+    /// Returns `length` bytes from `offset` on; fewer is an error.
+    fn read_range(&self, name: &str, offset: u64, length: usize) -> Result<Vec<u8>>;
+
+    /// Returns the objects directly in `folder`.
+    fn list(&self, folder: &str) -> Result<Vec<Object>>;
+
+    /// Removes an object.
+    fn remove(&self, name: &str) -> Result<()>;
+
+    /// Writes a whole object.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut object = self.create()?;
+        object.write(bytes)?;
+        object.finish(name)
+    }
+}
+
+/// An object being written. Dropped before [`NewObject::finish`], it leaves nothing under any name.
+pub trait NewObject: Send {
+    /// Appends bytes.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Gives the object its name.
+    fn finish(self: Box<Self>, name: &str) -> Result<()>;
+}
