@@ -26,24 +26,17 @@ pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress:
         allow_empty: args.allow_empty,
         author: open::author(),
     };
-    let existing = open::repository_if_any(global)?;
+    let (repo, is_new) = open::repository_or_new(global)?;
     if args.dry_run {
-        let plan = plan_backup(&store, existing.as_ref(), &options, progress)?;
+        let plan = plan_backup(&store, &repo, &options, progress)?;
         progress.clear();
         return show_plan(&plan, output);
     }
-    let repo = match existing {
-        Some(repo) => repo,
-        None => {
-            // An empty or unreadable store is refused before a repository is made for it.
-            plan_backup(&store, None, &options, &metastash::monitor::Silent)?;
-            let repo = open::create_repository(global)?;
-            output.say(&format!("created repository {}", repo.location()))?;
-            repo
-        }
-    };
     let report = backup(&store, &repo, &options, progress)?;
     progress.clear();
+    if is_new {
+        output.say(&format!("created repository {}", repo.location()))?;
+    }
     show_report(&report, began.elapsed().as_secs_f64(), output)
 }
 

@@ -36,12 +36,13 @@ pub(crate) fn repository(global: &Global) -> Result<Repository> {
     Ok(Repository::open(Arc::new(LocalStorage::new(repository_path(global)?)))?)
 }
 
-/// Opens the repository for a backup: nothing if there is none yet and the place is free.
-pub(crate) fn repository_if_any(global: &Global) -> Result<Option<Repository>> {
+/// Opens the repository for a backup, or a new one if there is none yet and the place is free; tells whether it is new.
+pub(crate) fn repository_or_new(global: &Global) -> Result<(Repository, bool)> {
     match repository(global) {
-        Ok(repository) => Ok(Some(repository)),
+        Ok(repository) => Ok((repository, false)),
         Err(error) if matches!(error.downcast_ref(), Some(repo::Error::NotARepository { .. })) => {
-            refuse_occupied(&repository_path(global)?).map(|()| None)
+            let (storage, config) = new_repository(global)?;
+            Ok((Repository::create_when_needed(storage, config), true))
         }
         Err(error) => Err(error),
     }
@@ -49,14 +50,18 @@ pub(crate) fn repository_if_any(global: &Global) -> Result<Option<Repository>> {
 
 /// Creates the repository.
 pub(crate) fn create_repository(global: &Global) -> Result<Repository> {
+    let (storage, config) = new_repository(global)?;
+    Ok(Repository::create(storage, config)?)
+}
+
+fn new_repository(global: &Global) -> Result<(Arc<LocalStorage>, Config)> {
     let path = repository_path(global)?;
     refuse_occupied(&path)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).context("cannot draw an id for the repository")?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let created_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-    let config = Config { id, created_ms, grace_secs: GRACE_SECS };
-    Ok(Repository::create(Arc::new(LocalStorage::new(path)), config)?)
+    Ok((Arc::new(LocalStorage::new(path)), Config { id, created_ms, grace_secs: GRACE_SECS }))
 }
 
 /// Refuses a directory that holds something else: a repository in it would be mixed up with that.

@@ -131,13 +131,13 @@ pub fn backup(
 /// As [`backup`].
 pub fn plan_backup(
     source: &dyn Source,
-    repo: Option<&Repository>,
+    repo: &Repository,
     options: &BackupOptions,
     monitor: &dyn Monitor,
 ) -> Result<BackupPlan> {
-    let parent = repo.map(|repo| Parent::find(repo, source, options)).transpose()?.flatten();
+    let parent = Parent::find(repo, source, options)?;
     let listing = source.scan(&options.scope, monitor)?;
-    let changes = compare(&*listing, repo.zip(parent.as_ref()), options)?;
+    let changes = compare(repo, &*listing, parent.as_ref(), options)?;
     guard_empty(&*listing, &changes, options)?;
     Ok(BackupPlan {
         parent: parent.map(|parent| parent.snapshot.id),
@@ -165,12 +165,12 @@ pub(super) fn backup_listed(
     let parent = Parent::find(repo, source, options)?;
     let scan_ms = now_ms();
     let listing = scan()?;
-    let changes = compare(&*listing, parent.as_ref().map(|parent| (repo, parent)), options)?;
+    let changes = compare(repo, &*listing, parent.as_ref(), options)?;
     guard_empty(&*listing, &changes, options)?;
 
     let mut report = Progress::new(&*listing, &changes);
     let claims = Claims::new(repo);
-    let mut writer = Writer::begin(repo, &claims, began);
+    let mut writer = Writer::begin(repo, &claims, began)?;
     let tree = match &parent {
         Some(parent) if parent.snapshot.manifest.scope == options.scope && changes.count() <= CHANGES_HELD_MAX => {
             let records = report.store_changes(repo, &*listing, changes, &claims, &mut writer, monitor)?;
@@ -243,12 +243,13 @@ impl Parent {
 }
 
 fn compare(
+    repo: &Repository,
     listing: &dyn Listing,
-    parent: Option<(&Repository, &Parent)>,
+    parent: Option<&Parent>,
     options: &BackupOptions,
 ) -> Result<Comparison> {
     let mut comparison = Comparison::default();
-    let before = parent.map(|(repo, parent)| repo.entries(&parent.tree, &options.scope));
+    let before = parent.map(|parent| repo.entries(&parent.tree, &options.scope));
     for pair in merge(listed(listing), before.into_iter().flatten()) {
         let pair: Result<_> = pair;
         match pair? {

@@ -3,10 +3,16 @@
 use std::cell::RefCell;
 use std::io::Read;
 
+use zstd::zstd_safe::CParameter;
+
 use super::format::{FormatError, Result};
 
 /// Most raw bytes of one frame. What claims to be larger is damaged or hostile.
 pub const FRAME_RAW_BYTES_MAX: usize = 64 << 20;
+
+/// Shortest repetition that is looked for. In documents full of ids and numbers shorter ones are mostly chance, and cost
+/// more than they save: 3 % of the repository (`benches/runs.md`).
+const MATCH_BYTES_MIN: u32 = 6;
 
 const STORED: u8 = 0;
 const ZSTD: u8 = 1;
@@ -25,20 +31,17 @@ impl Codec {
 
     /// Returns the blob of some raw bytes. What does not get smaller is stored as it is.
     pub fn encode(&self, raw: &[u8]) -> Vec<u8> {
-        let mut blob = vec![0; 1 + zstd::zstd_safe::compress_bound(raw.len())];
-        match compress(self.level, raw, &mut blob[1..]) {
-            Some(length) if length < raw.len() => {
-                blob[0] = ZSTD;
-                blob.truncate(1 + length);
-            }
-            _ => {
-                blob.clear();
-                blob.push(STORED);
-                blob.extend_from_slice(raw);
-            }
-        }
-        blob.shrink_to_fit();
-        blob
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(scratch.len().max(zstd::zstd_safe::compress_bound(raw.len())), 0);
+            let (method, payload) = match compress(self.level, raw, scratch) {
+                Some(length) if length < raw.len() => (ZSTD, &scratch[..length]),
+                _ => (STORED, raw),
+            };
+            let mut blob = Vec::with_capacity(1 + payload.len());
+            blob.push(method);
+            blob.extend_from_slice(payload);
+            blob
+        })
     }
 
     /// Returns the raw bytes of a blob that must have exactly `raw_length` of them.
@@ -96,13 +99,17 @@ impl Codec {
 thread_local! {
     // A zstd context is a megabyte or more: one a thread, not one a frame.
     static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
+    // Its output is at most as long as the input, and mostly far shorter: compressed here, then copied to its size.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
 fn compress(level: i32, raw: &[u8], target: &mut [u8]) -> Option<usize> {
     COMPRESSOR.with_borrow_mut(|slot| {
         if slot.as_ref().is_none_or(|(kept, _)| *kept != level) {
-            *slot = Some((level, zstd::bulk::Compressor::new(level).ok()?));
+            let mut compressor = zstd::bulk::Compressor::new(level).ok()?;
+            compressor.set_parameter(CParameter::MinMatch(MATCH_BYTES_MIN)).ok()?;
+            *slot = Some((level, compressor));
         }
         slot.as_mut()?.1.compress_to_buffer(raw, target).ok()
     })

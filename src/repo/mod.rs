@@ -14,6 +14,7 @@ pub mod tree;
 pub mod verify;
 pub mod writer;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::hash::ChunkId;
@@ -111,6 +112,7 @@ pub struct Repository {
     storage: Arc<dyn Storage>,
     config: Config,
     codec: Codec,
+    is_created: AtomicBool,
     index: Mutex<Option<Arc<Index>>>,
     frames: FrameCache,
 }
@@ -121,12 +123,33 @@ impl Repository {
     /// # Errors
     /// [`Error::AlreadyARepository`] when there is one.
     pub fn create(storage: Arc<dyn Storage>, config: Config) -> Result<Self> {
-        let codec = Codec::new(COMPRESSION_LEVEL);
-        match storage.put(format::config::NAME, &format::config::encode(&config, &codec)) {
-            Err(e) if e.kind == ErrorKind::Exists => Err(Error::AlreadyARepository { location: storage.location() }),
+        let repo = Self::create_when_needed(storage, config);
+        repo.write_config()?;
+        Ok(repo)
+    }
+
+    /// Returns an empty repository that is created when something is first written to it. Until then it leaves no trace:
+    /// a backup that finds nothing to back up makes no repository.
+    pub fn create_when_needed(storage: Arc<dyn Storage>, config: Config) -> Self {
+        let repo = Self::with_config(storage, config, Codec::new(COMPRESSION_LEVEL));
+        repo.is_created.store(false, Ordering::SeqCst);
+        repo
+    }
+
+    /// Creates the repository if that is still to be done. Every write comes after this.
+    fn ensure_created(&self) -> Result<()> {
+        if self.is_created.load(Ordering::SeqCst) { Ok(()) } else { self.write_config() }
+    }
+
+    fn write_config(&self) -> Result<()> {
+        match self.storage.put(format::config::NAME, &format::config::encode(&self.config, &self.codec)) {
+            Err(e) if e.kind == ErrorKind::Exists => {
+                Err(Error::AlreadyARepository { location: self.storage.location() })
+            }
             result => {
                 result?;
-                Ok(Self::with_config(storage, config, codec))
+                self.is_created.store(true, Ordering::SeqCst);
+                Ok(())
             }
         }
     }
@@ -149,7 +172,8 @@ impl Repository {
     }
 
     fn with_config(storage: Arc<dyn Storage>, config: Config, codec: Codec) -> Self {
-        Self { storage, config, codec, index: Mutex::default(), frames: FrameCache::default() }
+        let is_created = AtomicBool::new(true);
+        Self { storage, config, codec, is_created, index: Mutex::default(), frames: FrameCache::default() }
     }
 
     /// Returns what the repository was set to when it was created.

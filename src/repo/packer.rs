@@ -9,7 +9,7 @@ use crate::model::hash::{ChunkId, PackId};
 use crate::storage::{self, NewObject, Storage};
 
 /// Raw bytes of a frame: a chunk that would exceed it begins the next one.
-pub const FRAME_RAW_BYTES: usize = 1 << 20;
+pub const FRAME_RAW_BYTES: usize = 2 << 20;
 /// Bytes at which a pack is closed and the next one begun.
 const PACK_BYTES: u64 = 16 << 20;
 /// Documents and trees of a backup that stores less than this share one pack, so that it puts one object, not two.
@@ -34,9 +34,26 @@ pub struct EncodedFrame {
 impl FrameBuilder {
     /// Appends a chunk.
     pub fn push(&mut self, chunk: &ChunkId, bytes: &[u8]) {
+        let start = self.raw.len();
         self.raw.extend_from_slice(bytes);
-        self.lengths.push(u32::try_from(bytes.len()).expect("a chunk is smaller than a frame"));
+        self.keep(chunk, start);
+    }
+
+    /// Returns the raw bytes so far, for a chunk to be read right behind them: no byte is copied on its way into a
+    /// frame. [`FrameBuilder::keep`] makes it one, [`FrameBuilder::drop_from`] takes it out again.
+    pub fn raw(&mut self) -> &mut Vec<u8> {
+        &mut self.raw
+    }
+
+    /// Makes all that was appended from `start` on a chunk.
+    pub fn keep(&mut self, chunk: &ChunkId, start: usize) {
+        self.lengths.push(u32::try_from(self.raw.len() - start).expect("a chunk is smaller than a frame"));
         self.prefixes.push(chunk.prefix());
+    }
+
+    /// Takes out what was appended from `start` on.
+    pub fn drop_from(&mut self, start: usize) {
+        self.raw.truncate(start);
     }
 
     /// Returns the number of raw bytes so far.

@@ -64,10 +64,14 @@ pub struct Committed {
 }
 
 impl<'r> Writer<'r> {
-    /// Begins a session. It must begin before the snapshots it builds upon are listed: see [`Writer::commit`].
-    pub fn begin(repo: &'r Repository, claims: &'r Claims<'r>, began: Instant) -> Self {
+    /// Begins a session that looked at the repository first at the time `began`: see [`Writer::commit`].
+    ///
+    /// # Errors
+    /// When the repository is still to be created and can't be.
+    pub fn begin(repo: &'r Repository, claims: &'r Claims<'r>, began: Instant) -> Result<Self> {
+        repo.ensure_created()?;
         let packer = Packer::new(&*repo.storage, &repo.codec);
-        Self { repo, claims, packer, nodes: FrameBuilder::default(), began }
+        Ok(Self { repo, claims, packer, nodes: FrameBuilder::default(), began })
     }
 
     /// Adds a frame of document chunks that were claimed.

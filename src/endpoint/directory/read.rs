@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::thread;
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
@@ -130,24 +131,19 @@ fn regular(file: &OwnedFd) -> io::Result<(Stamp, u64)> {
     Ok((stamp_of(&stat), u64::try_from(stat.st_size).unwrap_or(0)))
 }
 
-/// Appends `size` bytes, or as many as there are, plus one if there are more. Returns how many.
+/// Appends the whole file, which should have `size` bytes, and returns how many there were: more than `size` if it has
+/// grown, but then perhaps not all of them.
 fn read_up_to(file: &OwnedFd, size: u64, content: &mut Vec<u8>) -> io::Result<u64> {
     let size = usize::try_from(size).map_err(|_| Errno::FBIG)?;
     let start = content.len();
     content.reserve(size + 1);
     loop {
-        let done = content.len() - start;
-        if done > size {
-            break;
-        }
-        content.resize(start + size + 1, 0);
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(file, &mut content[start + done..]))?;
-        content.truncate(start + done + read);
+        // Into memory that was never written: zeroing it first would be a tenth of the work.
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(file, spare_capacity(content)))?;
         // A regular file gives less than asked for at its end only, but that is not promised everywhere: ask again
         // unless the expected size is reached.
-        if read == 0 || done + read == size {
-            break;
+        if read == 0 || content.len() - start >= size {
+            return Ok((content.len() - start) as u64);
         }
     }
-    Ok((content.len() - start) as u64)
 }

@@ -14,6 +14,9 @@ const DIRECTORY: u8 = 1;
 const REMOVED: u8 = 2;
 const CUT_DOCUMENT: u8 = 3;
 
+/// Units of times, in nanoseconds. Most stores keep milliseconds: six zeros in every difference would not compress away.
+const UNITS_NS: [i64; 4] = [1, 1_000, 1_000_000, 1_000_000_000];
+
 /// The columns. Each record has a flag; only what the flag calls for is in the other columns.
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -36,7 +39,11 @@ struct Stored {
     /// 0 for none, else the mode plus one. Documents and directories.
     #[serde(with = "serde_bytes")]
     modes: Vec<u8>,
-    /// Difference to the entry before. Documents and directories, as are the next two.
+    /// The unit of the time: 0 to 3 for nanoseconds to seconds, the coarsest that is exact. Documents and directories, as
+    /// are the next three.
+    #[serde(with = "serde_bytes")]
+    units: Vec<u8>,
+    /// Difference to the time of the entry before, both in the unit, rounded down.
     #[serde(with = "serde_bytes")]
     times: Vec<u8>,
     /// 0 for the same as the time, 1 for none, else two plus the zigzag difference to the last version of this kind.
@@ -59,6 +66,7 @@ struct Columns {
     contents: Vec<u8>,
     sizes: ColumnWriter,
     modes: ColumnWriter,
+    units: Vec<u8>,
     times: ColumnWriter,
     versions: ColumnWriter,
     identities: ColumnWriter,
@@ -116,7 +124,10 @@ impl Columns {
     }
 
     fn put_stamp(&mut self, stamp: &Stamp, previous: &mut Previous) {
-        self.times.put_signed(stamp.time_ns.wrapping_sub(previous.time_ns));
+        let unit = (1..UNITS_NS.len()).rev().find(|unit| stamp.time_ns % UNITS_NS[*unit] == 0).unwrap_or(0);
+        self.units.push(unit.to_le_bytes()[0]);
+        let (time, before) = (stamp.time_ns.div_euclid(UNITS_NS[unit]), previous.time_ns.div_euclid(UNITS_NS[unit]));
+        self.times.put_signed(time.wrapping_sub(before));
         previous.time_ns = stamp.time_ns;
         match stamp.version {
             0 => self.versions.put(1),
@@ -151,6 +162,7 @@ impl Columns {
             contents: self.contents,
             sizes: self.sizes.finish(),
             modes: self.modes.finish(),
+            units: self.units,
             times: self.times.finish(),
             versions: self.versions.finish(),
             identities: self.identities.finish(),
@@ -166,6 +178,7 @@ struct Reader<'a> {
     contents: ColumnReader<'a>,
     sizes: ColumnReader<'a>,
     modes: ColumnReader<'a>,
+    units: ColumnReader<'a>,
     times: ColumnReader<'a>,
     versions: ColumnReader<'a>,
     identities: ColumnReader<'a>,
@@ -201,6 +214,7 @@ impl<'a> Reader<'a> {
             contents: ColumnReader::new("contents", &stored.contents),
             sizes: ColumnReader::new("sizes", &stored.sizes),
             modes: ColumnReader::new("modes", &stored.modes),
+            units: ColumnReader::new("units", &stored.units),
             times: ColumnReader::new("times", &stored.times),
             versions: ColumnReader::new("versions", &stored.versions),
             identities: ColumnReader::new("identities", &stored.identities),
@@ -240,7 +254,10 @@ impl<'a> Reader<'a> {
 
     fn stamp(&mut self) -> Result<Stamp> {
         let previous = &mut self.previous;
-        previous.time_ns = previous.time_ns.wrapping_add(self.times.next_signed()?);
+        let unit = usize::from(self.units.next_bytes(1)?[0]);
+        let unit_ns = *UNITS_NS.get(unit).ok_or_else(|| FormatError::malformed("a time has an unknown unit"))?;
+        let before = previous.time_ns.div_euclid(unit_ns);
+        previous.time_ns = before.wrapping_add(self.times.next_signed()?).wrapping_mul(unit_ns);
         let version = match self.versions.next_number()? {
             0 => previous.time_ns,
             1 => 0,
@@ -275,6 +292,7 @@ impl<'a> Reader<'a> {
             self.contents,
             self.sizes,
             self.modes,
+            self.units,
             self.times,
             self.versions,
             self.identities,
@@ -321,10 +339,10 @@ mod tests {
         }
 
         #[test]
-        fn damaged_leaf_decodes_or_fails(records in records(), at: usize, bit in 0..8) {
+        fn damaged_leaf_decodes_or_fails(records in records(), at: usize, bit in 0..8_u32) {
             let mut raw = encode(&records);
             let at = at % raw.len();
-            raw[at] ^= 1 << bit;
+            raw[at] ^= 1_u8 << bit;
             let _ = decode(&raw);
         }
     }
