@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Installs what is missing, then checks formatting, lints, documentation, the README's first commands, and runs all tests.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+Usage: scripts/test.sh [--long]
+
+Installs what is missing and runs everything that CI runs: needs a Rust toolchain, or rustup.
+
+  --long   run the property tests with many more cases (2000, or PROPTEST_CASES)
+  --help   print this
+END
+}
+
+fail() {
+    printf 'error: %s\n' "$1" >&2
+    [[ -z ${2-} ]] || printf 'hint: %s\n' "$2" >&2
+    exit 1
+}
+
+step() {
+    printf '\n== %s\n' "$1"
+}
+
+install_compiler() {
+    local as_root=()
+    command -v apt-get >/dev/null || fail 'no C compiler is installed: there is no cc' 'install gcc or clang'
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null || fail 'no C compiler is installed: there is no cc' 'as root: apt-get install gcc libc6-dev'
+        as_root=(sudo)
+    fi
+    "${as_root[@]}" apt-get update
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev
+}
+
+install_toolchain() {
+    local component command
+    if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-${HOME-}/.cargo}/bin/cargo ]]; then
+        PATH=${CARGO_HOME:-${HOME-}/.cargo}/bin:$PATH
+    fi
+    command -v cargo >/dev/null || fail 'no Rust toolchain is installed' 'install rustup: https://rustup.rs'
+    # With rustup, rust-toolchain.toml names the toolchain; most versions of rustup install it on first use.
+    if command -v rustup >/dev/null && ! cargo --version >/dev/null 2>&1; then
+        rustup toolchain install
+    fi
+    for component in rustfmt clippy; do
+        command=${component/rustfmt/fmt}
+        if ! cargo "$command" --version >/dev/null 2>&1; then
+            command -v rustup >/dev/null || fail "the Rust toolchain has no $component" 'install it, or use rustup'
+            rustup component add "$component"
+        fi
+    done
+    cargo --version
+}
+
+# Prints the first code block of the README. If commands in it have a `$ `, the other lines are output and left out.
+first_commands() {
+    awk '
+        /^```/ { if (inside) exit; inside = 1; next }
+        inside { lines[++count] = $0; if (sub(/^\$ /, "")) prompted[++prompts] = $0 }
+        END { if (prompts) { for (i = 1; i <= prompts; i++) print prompted[i] }
+              else { for (i = 1; i <= count; i++) print lines[i] } }' README.md
+}
+
+# Runs them in a copy, so that the repository that they make is new, and stays out of here.
+try_readme() {
+    local copy=$1 commands
+    [[ -f README.md ]] || fail 'there is no README.md'
+    commands=$(first_commands)
+    [[ -n $commands ]] || fail 'README.md has no code block'
+    printf '%s\n' "$commands"
+    tar -c --exclude=./target --exclude=./.git --exclude=./meta_backups . | tar -x -C "$copy"
+    (cd "$copy" && bash -euo pipefail -c "$commands")
+    "$CARGO_TARGET_DIR/release/metastash" --repo "$copy/meta_backups" check --read-data
+}
+
+is_long=
+for argument in "$@"; do
+    case $argument in
+    --long) is_long=1 ;;
+    -h | --help)
+        usage
+        exit
+        ;;
+    *)
+        printf 'error: unknown option: %s\n\n' "$argument" >&2
+        usage >&2
+        exit 2
+        ;;
+    esac
+done
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# What is set for backups at home must not lead tests to them.
+unset METASTASH_REPO METASTASH_STORE KYLIN_HOME
+CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+export CARGO_TARGET_DIR
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+
+step 'tools'
+command -v cc >/dev/null || install_compiler
+install_toolchain
+
+step 'bash -n'
+for script in scripts/*.sh .ci/run; do
+    bash -n "$script"
+    printf '%s\n' "$script"
+done
+
+step 'cargo fmt --check'
+cargo fmt --check
+
+step 'cargo clippy'
+cargo clippy --locked --all-targets -- -D warnings
+
+step 'cargo doc'
+RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+step 'cargo build --release'
+cargo build --locked --release
+
+step "the README's first commands"
+try_readme "$temporary"
+
+if [[ -n $is_long ]]; then
+    export PROPTEST_CASES=${PROPTEST_CASES:-2000}
+    step "cargo test, $PROPTEST_CASES cases of each property"
+else
+    step 'cargo test'
+fi
+cargo test --locked
+
+printf '\nAll passed in %d min %02d s.\n' $((SECONDS / 60)) $((SECONDS % 60))
