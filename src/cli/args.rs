@@ -110,6 +110,19 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Tells whether the command looks at signals, because it has something to clear away or to say before it ends.
+    pub(crate) fn stops_safely(&self) -> bool {
+        match self {
+            Self::Backup(_) | Self::Restore(_) | Self::Undo(_) | Self::Check(_) => true,
+            Self::Diff(args) => matches!(args.after, Side::Live),
+            Self::Init | Self::Snapshots(_) | Self::Ls(_) | Self::Cat(_) | Self::Stats | Self::Completions { .. } => {
+                false
+            }
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     /// Back up this project only: what lies below one top-level directory

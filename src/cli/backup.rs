@@ -8,7 +8,7 @@ use metastash::ops::backup::{BackupOptions, BackupPlan, BackupReport, backup, pl
 use serde_json::json;
 
 use super::args::{BackupArgs, Global};
-use super::exit::Code;
+use super::exit::{Code, Usage};
 use super::open;
 use super::output::{Output, bytes, count, short};
 use super::progress::Progress;
@@ -26,7 +26,8 @@ pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress:
         allow_empty: args.allow_empty,
         author: open::author(),
     };
-    let (repo, is_new) = open::repository_or_new(global)?;
+    refuse_repeated_tags(&args.tags)?;
+    let (repo, planned_id) = open::repository_or_new(global)?;
     if args.dry_run {
         let plan = plan_backup(&store, &repo, &options, progress)?;
         progress.clear();
@@ -34,10 +35,20 @@ pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress:
     }
     let report = backup(&store, &repo, &options, progress)?;
     progress.clear();
-    if is_new {
+    // Whoever came second uses the repository that the first created.
+    if planned_id == Some(repo.config().id) {
         output.say(&format!("created repository {}", repo.location()))?;
     }
     show_report(&report, began.elapsed().as_secs_f64(), output)
+}
+
+/// Refuses a key with two values: one of them would be lost.
+fn refuse_repeated_tags(tags: &[(String, String)]) -> Result<()> {
+    let mut keys = std::collections::BTreeSet::new();
+    match tags.iter().find(|(key, _)| !keys.insert(key)) {
+        Some((key, _)) => Err(Usage(format!("--tag: `{key}` is given twice")).into()),
+        None => Ok(()),
+    }
 }
 
 fn show_plan(plan: &BackupPlan, output: &Output) -> Result<Code> {
@@ -101,8 +112,8 @@ fn show_report(report: &BackupReport, seconds: f64, output: &Output) -> Result<C
     }
     if counts.unread > 0 {
         output.result(&format!(
-            "the snapshot is incomplete: {} could not be read",
-            count(counts.unread, "entry or entries")
+            "the snapshot is incomplete: {} could not be read (documents, or directories with all that is in them)",
+            count(counts.unread, "name")
         ))?;
     }
     Ok(Code::Unread)

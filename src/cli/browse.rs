@@ -13,7 +13,7 @@ use super::output::{Output, hex, local_time, path_fields, utc_time};
 
 pub(crate) fn ls(args: &LsArgs, global: &Global, output: &Output) -> Result<Code> {
     let repo = open::repository(global)?;
-    let snapshot = open::snapshot(&repo, &args.place.snapshot, args.project.as_ref())?;
+    let snapshot = open::snapshot(&repo, &args.place.snapshot, args.project.as_ref(), global)?;
     let scope = args.project.clone().unwrap_or(Scope::System);
     browse::list(&repo, &snapshot, &scope, args.place.path.as_ref(), |entry| {
         let line = if args.long { long_line(&entry) } else { short_line(&entry) };
@@ -31,7 +31,7 @@ pub(crate) fn cat(args: &CatArgs, global: &Global, output: &Output) -> Result<Co
         return Err(Usage("the path of a document is missing: SNAP:PATH is expected".to_owned()).into());
     };
     let repo = open::repository(global)?;
-    let snapshot = open::snapshot(&repo, &args.place.snapshot, None)?;
+    let snapshot = open::snapshot(&repo, &args.place.snapshot, None, global)?;
     if !output.is_json() {
         browse::cat(&repo, &snapshot, path, &mut Bytes(output))?;
         return Ok(Code::Done);

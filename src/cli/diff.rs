@@ -4,11 +4,12 @@ use anyhow::Result;
 use metastash::model::entry::Entry;
 use metastash::model::scope::Scope;
 use metastash::ops::diff::{Change, Changed, diff_live, diff_snapshots};
+use metastash::repo::snapshot::Snapshot;
 use serde_json::json;
 
 use super::args::{DiffArgs, Global, Side};
 use super::browse::entry_fields;
-use super::exit::Code;
+use super::exit::{Code, Usage};
 use super::open;
 use super::output::{Output, path_fields};
 use super::progress::Progress;
@@ -16,24 +17,32 @@ use super::progress::Progress;
 pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let repo = open::repository(global)?;
     let project = args.project.as_ref();
-    let before = open::snapshot(&repo, &args.before, project)?;
+    let before = open::snapshot_to_compare(&repo, &args.before, project, global)?;
     let show = |changed: Changed| show(&changed, output).map_err(metastash::ops::Error::Output);
-    let report = match &args.after {
+    let (report, scope) = match &args.after {
         Side::Live => {
             let store = open::store(global)?;
             let scope = project.cloned().unwrap_or_else(|| before.manifest.scope.clone());
-            diff_live(&repo, &before, &store, &scope, progress, show)?
+            (diff_live(&repo, &before, &store, &scope, progress, show)?, scope)
         }
         Side::Snapshot(reference) => {
-            let after = open::snapshot(&repo, reference, project)?;
-            let scope = project.cloned().unwrap_or(Scope::System);
-            diff_snapshots(&repo, &before, &after, &scope, show)?
+            let after = open::snapshot_to_compare(&repo, reference, project, global)?;
+            let scope = match project {
+                Some(project) => project.clone(),
+                None => common_scope(&before, &after)?,
+            };
+            (diff_snapshots(&repo, &before, &after, &scope, show)?, scope)
         }
     };
     progress.clear();
     output.say(&format!(
-        "{} added, {} removed, {} changed, {} with other permissions",
-        report.added, report.removed, report.changed, report.mode
+        "{}{} added, {} removed, {} changed, {} with other permissions",
+        // Without this, a comparison that leaves out most of the store looks like one that found nothing.
+        if scope == Scope::System { String::new() } else { format!("in {scope}: ") },
+        report.added,
+        report.removed,
+        report.changed,
+        report.mode
     ))?;
     output.message(
         "diff_summary",
@@ -43,6 +52,7 @@ pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &
             "changed": report.changed,
             "mode": report.mode,
             "problems": report.problems,
+            "project": scope.prefix().map(|name| String::from_utf8_lossy(name).into_owned()),
         }),
     )?;
     Ok(match report {
@@ -50,6 +60,19 @@ pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &
         report if args.exit_code && report.is_different() => Code::Different,
         _ => Code::Done,
     })
+}
+
+/// Returns what both snapshots are about: what only one of them looked at is no difference.
+fn common_scope(before: &Snapshot, after: &Snapshot) -> Result<Scope> {
+    let (before, after) = (&before.manifest.scope, &after.manifest.scope);
+    match (before.covers(after), after.covers(before)) {
+        (true, _) => Ok(after.clone()),
+        (_, true) => Ok(before.clone()),
+        _ => {
+            Err(Usage(format!("one snapshot holds {before} only, the other {after} only: there is nothing to compare"))
+                .into())
+        }
+    }
 }
 
 fn show(changed: &Changed, output: &Output) -> std::io::Result<()> {

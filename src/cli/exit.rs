@@ -49,8 +49,9 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && wants_json {
         let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        print_json(2, message, None);
+        // The first paragraph: what is missing, or possible, is named in its other lines.
+        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        print_json(2, lines.join(" ").trim_start_matches("error: "), None);
     } else {
         // Nobody is left to tell if this fails.
         let _ = error.print();
@@ -176,6 +177,7 @@ fn hint_for_repository(error: &repo::Error) -> Option<String> {
         repo::Error::TooNew { .. } => "update metastash on this machine",
         repo::Error::UnknownSnapshot { .. } => "`metastash snapshots` lists all",
         repo::Error::AmbiguousSnapshot { .. } => "give more digits of the id",
+        repo::Error::TooLarge { .. } => "back up parts of the store on their own, with `--project`",
         repo::Error::Outrun => "run it again: what it stored is reused",
         repo::Error::Damaged { .. } | repo::Error::MissingChunk { .. } => {
             "`metastash check --read-data` lists every document this affects"

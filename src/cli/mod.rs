@@ -27,7 +27,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
-    let signals = match Signals::catch() {
+    let signals = match Signals::catch(cli.command.stops_safely()) {
         Ok(signals) => signals,
         Err(error) => return exit::failure(&error.into(), cli.global.json, None),
     };

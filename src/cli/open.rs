@@ -33,16 +33,32 @@ pub(crate) fn repository_path(global: &Global) -> Result<PathBuf> {
 
 /// Opens the repository, which must exist.
 pub(crate) fn repository(global: &Global) -> Result<Repository> {
-    Ok(Repository::open(Arc::new(LocalStorage::new(repository_path(global)?)))?)
+    let path = repository_path(global)?;
+    if path.exists() && !path.is_dir() {
+        return Err(Refusal {
+            message: format!("{} is not a metastash repository, but a file", path.display()),
+            hint: "name the directory of one with `--repo` or METASTASH_REPO".to_owned(),
+            code: 10,
+        }
+        .into());
+    }
+    Ok(Repository::open(Arc::new(LocalStorage::new(path)))?)
 }
 
-/// Opens the repository for a backup, or a new one if there is none yet and the place is free; tells whether it is new.
-pub(crate) fn repository_or_new(global: &Global) -> Result<(Repository, bool)> {
+/// Opens the repository for a backup, or a new one if there is none yet and the place is free. Returns with a new one the
+/// id it will have, unless someone else creates it first.
+pub(crate) fn repository_or_new(global: &Global) -> Result<(Repository, Option<[u8; 16]>)> {
     match repository(global) {
-        Ok(repository) => Ok((repository, false)),
+        Ok(repository) => Ok((repository, None)),
         Err(error) if matches!(error.downcast_ref(), Some(repo::Error::NotARepository { .. })) => {
-            let (storage, config) = new_repository(global)?;
-            Ok((Repository::create_when_needed(storage, config), true))
+            match new_repository(global) {
+                Ok((storage, config)) => {
+                    let id = config.id;
+                    Ok((Repository::create_when_needed(storage, config), Some(id)))
+                }
+                // The place may be taken because someone has created the repository since the first look.
+                Err(refusal) => repository(global).map(|repository| (repository, None)).or(Err(refusal)),
+            }
         }
         Err(error) => Err(error),
     }
@@ -51,7 +67,14 @@ pub(crate) fn repository_or_new(global: &Global) -> Result<(Repository, bool)> {
 /// Creates the repository.
 pub(crate) fn create_repository(global: &Global) -> Result<Repository> {
     let (storage, config) = new_repository(global)?;
-    Ok(Repository::create(storage, config)?)
+    match Repository::create(storage, config) {
+        Err(error @ repo::Error::AlreadyARepository { .. }) => {
+            // Only one that can be opened is there; what can't be has a story of its own.
+            repository(global)?;
+            Err(error.into())
+        }
+        result => Ok(result?),
+    }
 }
 
 fn new_repository(global: &Global) -> Result<(Arc<LocalStorage>, Config)> {
@@ -68,7 +91,11 @@ fn new_repository(global: &Global) -> Result<(Arc<LocalStorage>, Config)> {
 fn refuse_occupied(path: &Path) -> Result<()> {
     let is_foreign = match std::fs::read_dir(path) {
         // A folder `tmp` is what a creation that was cut off leaves.
-        Ok(entries) => entries.flatten().any(|entry| entry.file_name() != "tmp" && entry.file_name() != "config"),
+        Ok(entries) => {
+            let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+            // Where there is a repository already, the message is another.
+            names.iter().all(|name| name != "config") && names.iter().any(|name| name != "tmp")
+        }
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     };
     if !is_foreign {
@@ -151,10 +178,58 @@ pub(crate) fn author() -> Author {
     Author { host: gethostname::gethostname().to_string_lossy().into_owned(), user }
 }
 
-/// Finds a snapshot. `latest` means backups that hold the project; checkpoints are named by their ids.
-pub(crate) fn snapshot(repo: &Repository, reference: &Reference, project: Option<&Scope>) -> Result<Snapshot> {
-    let fits = |manifest: &Manifest| {
-        manifest.reason == Reason::Backup && project.is_none_or(|project| manifest.scope.covers(project))
-    };
-    Ok(repo.find_snapshot(reference, fits)?)
+/// Finds a snapshot.
+///
+/// `latest` is the newest backup that holds the project: of the store that is named, if the repository has any of it,
+/// otherwise of any store. Checkpoints are found by their ids only.
+pub(crate) fn snapshot(
+    repo: &Repository,
+    reference: &Reference,
+    project: Option<&Scope>,
+    global: &Global,
+) -> Result<Snapshot> {
+    find(repo, reference, global, |manifest| project.is_none_or(|project| may_hold(repo, manifest, project)))
+}
+
+/// Finds a snapshot to compare. `latest` means backups of everything or of the project: that a project is in one and not
+/// in the other is a difference to show.
+pub(crate) fn snapshot_to_compare(
+    repo: &Repository,
+    reference: &Reference,
+    project: Option<&Scope>,
+    global: &Global,
+) -> Result<Snapshot> {
+    find(repo, reference, global, |manifest| project.is_none_or(|project| manifest.scope.covers(project)))
+}
+
+fn find(
+    repo: &Repository,
+    reference: &Reference,
+    global: &Global,
+    fits: impl Fn(&Manifest) -> bool,
+) -> Result<Snapshot> {
+    let is_backup = |manifest: &Manifest| manifest.reason == Reason::Backup && fits(manifest);
+    if let (Reference::Latest(_), Some(path)) = (reference, &global.store) {
+        let (store, host) = (resolve(path).display().to_string(), author().host);
+        let is_of_store = |manifest: &Manifest| is_backup(manifest) && manifest.store == store && manifest.host == host;
+        match repo.find_snapshot(reference, is_of_store) {
+            // With some of this store, but not so many, another store's is not what is meant.
+            Err(repo::Error::UnknownSnapshot { .. }) if !has_any(repo, is_of_store)? => {}
+            result => return Ok(result?),
+        }
+    }
+    Ok(repo.find_snapshot(reference, is_backup)?)
+}
+
+fn has_any(repo: &Repository, fits: impl Fn(&Manifest) -> bool) -> Result<bool> {
+    match repo.find_snapshot(&Reference::Latest(0), fits) {
+        Err(repo::Error::UnknownSnapshot { .. }) => Ok(false),
+        result => Ok(result.map(|_| true)?),
+    }
+}
+
+/// Tells whether a snapshot holds a project, also when that can't be told: whoever reads more of it finds out why.
+pub(crate) fn may_hold(repo: &Repository, manifest: &Manifest, project: &Scope) -> bool {
+    let is_listed = |name: &[u8]| repo.tree(&manifest.tree).map_or(true, |tree| tree.projects.contains_key(name));
+    manifest.scope == *project || manifest.scope == Scope::System && project.prefix().is_none_or(is_listed)
 }

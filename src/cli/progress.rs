@@ -13,17 +13,19 @@ use signal_hook::flag;
 
 use super::args::Global;
 
-/// The first signal asks the operation to stop where that is safe; a second one ends the program at once.
+/// The first signal asks the operation to stop where that is safe; a second one ends the program at once. Where nothing
+/// needs to be stopped safely, the first one does.
 pub(crate) struct Signals {
     is_caught: Arc<AtomicBool>,
     number: Arc<AtomicUsize>,
 }
 
 impl Signals {
-    pub(crate) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch(stops_safely: bool) -> io::Result<Self> {
         let signals = Self { is_caught: Arc::default(), number: Arc::default() };
+        let ends_at_once = if stops_safely { Arc::clone(&signals.is_caught) } else { Arc::new(AtomicBool::new(true)) };
         for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&signals.is_caught))?;
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ends_at_once))?;
             flag::register(signal, Arc::clone(&signals.is_caught))?;
             flag::register_usize(signal, Arc::clone(&signals.number), usize::try_from(signal).unwrap_or(0))?;
         }

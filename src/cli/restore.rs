@@ -22,7 +22,7 @@ use super::progress::Progress;
 pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let target = open::target(global)?;
     let repo = open::repository(global)?;
-    let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref())?;
+    let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref(), global)?;
     let options = RestoreOptions {
         project: args.project.clone(),
         mode: if args.after_truncate { Mode::Truncate } else { Mode::Merge },

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &SnapshotsArgs, global: &Global, output: &Output) -> Res
     let mut list = repo.snapshots()?;
     list.snapshots.retain(|snapshot| {
         let manifest = &snapshot.manifest;
-        args.project.as_ref().is_none_or(|project| manifest.scope.covers(project))
+        args.project.as_ref().is_none_or(|project| open::may_hold(&repo, manifest, project))
             && args.tags.iter().all(|(key, value)| manifest.tags.get(key) == Some(value))
     });
     for snapshot in &list.snapshots {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::args::Global;
 use super::exit::Code;
 use super::open;
-use super::output::{Output, bytes};
+use super::output::{Output, bytes, count};
 
 pub(crate) fn run(global: &Global, output: &Output) -> Result<Code> {
     let repo = open::repository(global)?;
@@ -15,11 +15,16 @@ pub(crate) fn run(global: &Global, output: &Output) -> Result<Code> {
     let lines = [
         ("repository", repo.location()),
         ("snapshots", stats.snapshots.to_string()),
-        ("newest backup", format!("{} documents, {}", stats.documents, bytes(stats.document_bytes))),
+        ("newest backup", format!("{}, {}", count(stats.documents, "document"), bytes(stats.document_bytes))),
         ("packs", format!("{}, {}", stats.packs, bytes(stats.pack_bytes))),
         (
             "documents stored",
-            format!("{} chunks, {} as {}", stats.chunks, bytes(stats.chunk_bytes), bytes(stats.chunk_bytes_stored)),
+            format!(
+                "{}, {} as {}",
+                count(stats.chunks, "chunk"),
+                bytes(stats.chunk_bytes),
+                bytes(stats.chunk_bytes_stored)
+            ),
         ),
         ("trees stored", bytes(stats.tree_bytes_stored)),
         ("packs marked", stats.marked_packs.to_string()),

@@ -1,7 +1,7 @@
 //! Backup: list the store, compare with the parent snapshot, read what may have changed, store what is new, commit.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::contents::{self, Read, Stored};
 use super::live::listed;
@@ -159,8 +159,8 @@ pub(super) fn backup_listed(
     monitor: &dyn Monitor,
     scan: impl FnOnce() -> endpoint::Result<Box<dyn Listing>>,
 ) -> Result<(BackupReport, Box<dyn Listing>)> {
-    // Before the first look at the repository: what a prune may do meanwhile is counted from here.
-    let began = Instant::now();
+    // First of all: what a prune may do meanwhile is counted from here.
+    let claims = Claims::begin(repo)?;
     check_label(repo, options.label.as_deref())?;
     let parent = Parent::find(repo, source, options)?;
     let scan_ms = now_ms();
@@ -169,20 +169,22 @@ pub(super) fn backup_listed(
     guard_empty(&*listing, &changes, options)?;
 
     let mut report = Progress::new(&*listing, &changes);
-    let claims = Claims::new(repo);
-    let mut writer = Writer::begin(repo, &claims, began)?;
+    let mut writer = Writer::begin(&claims)?;
     let tree = match &parent {
         Some(parent) if parent.snapshot.manifest.scope == options.scope && changes.count() <= CHANGES_HELD_MAX => {
             let records = report.store_changes(repo, &*listing, changes, &claims, &mut writer, monitor)?;
             tree::update(repo, &mut writer, &parent.tree, &records)?
         }
-        _ => report.store_all(repo, &*listing, changes, parent.as_ref(), options, &claims, &mut writer, monitor)?,
+        _ => report.store_all(repo, &*listing, &changes, parent.as_ref(), options, &claims, &mut writer, monitor)?,
     };
     if !listing.is_empty() {
         listing.check_still_there()?;
     }
     if monitor.is_interrupted() {
         return Err(Error::Interrupted);
+    }
+    if reason != Reason::Backup && report.counts.unread > 0 {
+        return Err(unsaved(source, report.counts.unread));
     }
 
     if let Some(parent) = parent.as_ref().filter(|parent| report.may_skip(parent, &tree, options, reason)) {
@@ -208,6 +210,16 @@ pub(super) fn backup_listed(
     };
     let committed = writer.commit(manifest)?;
     Ok((report.finish(committed.snapshot, true, committed.stored_bytes), listing))
+}
+
+fn unsaved(source: &dyn Source, unread: u64) -> Error {
+    Error::Refused {
+        danger: format!(
+            "{unread} entries of {} can't be read, so what a restore would overwrite can't be saved first",
+            source.location()
+        ),
+        way_out: "make them readable, or accept the loss with `--no-checkpoint`".to_owned(),
+    }
 }
 
 fn now_ms() -> i64 {
@@ -256,7 +268,7 @@ fn compare(
             Pair::Left((n, found)) => {
                 if let Some(size) = found.size {
                     comparison.new += 1;
-                    comparison.reads.push(Read { n, size, before: None, is_as_before: false });
+                    comparison.reads.push(Read::new(n, size));
                 } else {
                     comparison.records.push(Record::Present(directory(found)));
                 }
@@ -282,11 +294,12 @@ impl Comparison {
                 }
                 let kept = stamp_to_keep(listing, found.stamp);
                 let is_as_before = is_same_size && entry.mode == found.mode && entry.stamp == kept;
-                self.reads.push(Read { n, size, before: Some(document.content), is_as_before });
+                let is_mode_changed = entry.mode != found.mode;
+                self.reads.push(Read { n, size, before: Some(document.content), is_as_before, is_mode_changed });
             }
             (Some(size), None) => {
                 self.new += 1;
-                self.reads.push(Read { n, size, before: None, is_as_before: false });
+                self.reads.push(Read::new(n, size));
             }
             (None, document) => {
                 self.removed += u64::from(document.is_some());
@@ -332,6 +345,8 @@ fn guard_empty(listing: &dyn Listing, changes: &Comparison, options: &BackupOpti
 /// Counts what is done while it is done.
 struct Progress {
     counts: Counts,
+    /// Whether anything but stamps differs from the parent.
+    is_different: bool,
     unchanged: u64,
     read: u64,
     bytes_read: u64,
@@ -347,7 +362,8 @@ impl Progress {
             unread: count(Severity::Unread),
             skipped: count(Severity::Skipped),
         };
-        Self { counts, unchanged: changes.unchanged, read: 0, bytes_read: 0 }
+        let is_different = !changes.records.is_empty() || changes.reads.iter().any(|read| read.is_mode_changed);
+        Self { counts, is_different, unchanged: changes.unchanged, read: 0, bytes_read: 0 }
     }
 
     /// Reads and stores documents; returns what differs from the parent, in path order.
@@ -384,7 +400,7 @@ impl Progress {
         &mut self,
         repo: &Repository,
         listing: &dyn Listing,
-        changes: Comparison,
+        changes: &Comparison,
         parent: Option<&Parent>,
         options: &BackupOptions,
         claims: &Claims<'_>,
@@ -440,13 +456,14 @@ impl Progress {
         options.skip_if_unchanged
             && reason == Reason::Backup
             && options.label.is_none()
+            && !self.is_different
             && parent.tree.root() == tree.root()
             && parent.snapshot.manifest.scope == options.scope
             && parent.snapshot.manifest.counts.unread == self.counts.unread
     }
 
     fn finish(self, snapshot: Snapshot, is_new: bool, bytes_stored: u64) -> BackupReport {
-        let Self { counts, unchanged, read, bytes_read } = self;
+        let Self { counts, unchanged, read, bytes_read, .. } = self;
         BackupReport { snapshot, is_new, counts, unchanged, read, bytes_read, bytes_stored }
     }
 }

@@ -44,6 +44,15 @@ pub(super) struct Read {
     pub before: Option<ContentId>,
     /// Whether all but the content is known to be as in the parent snapshot.
     pub is_as_before: bool,
+    /// Whether its permissions are others than in the parent snapshot.
+    pub is_mode_changed: bool,
+}
+
+impl Read {
+    /// Returns a document that the parent snapshot does not have.
+    pub(super) fn new(n: u32, size: u64) -> Self {
+        Self { n, size, before: None, is_as_before: false, is_mode_changed: false }
+    }
 }
 
 /// A document that was read and is stored, or will be with the frames that came before it.
@@ -58,6 +67,13 @@ pub(super) struct Stored {
 pub(super) struct Batch {
     pub frames: Vec<EncodedFrame>,
     pub documents: Vec<(Read, Option<Stored>)>,
+}
+
+/// What a thread made of its batch, in order.
+enum Step {
+    Stored(Batch),
+    /// A document that must be read as a stream after all.
+    Grown(Read),
 }
 
 /// What all threads share.
@@ -112,10 +128,15 @@ impl Session<'_> {
             {
                 wave.push(next);
             }
-            let stored: Result<Vec<Batch>> =
+            let stored: Result<Vec<Vec<Step>>> =
                 wave.into_par_iter().map(|range| self.store_batch(&reads[range])).collect();
-            for batch in stored? {
-                self.send(sender, batch)?;
+            for step in stored?.into_iter().flatten() {
+                match step {
+                    Step::Stored(batch) => self.send(sender, batch)?,
+                    Step::Grown(read) => {
+                        self.store_large(&mut *self.listing.reader(), read, &mut |batch| self.send(sender, batch))?;
+                    }
+                }
             }
         }
         Ok(())
@@ -126,8 +147,9 @@ impl Session<'_> {
         sender.send(Ok(batch)).map_err(|_| Error::Interrupted)
     }
 
-    fn store_batch(&self, reads: &[Read]) -> Result<Batch> {
+    fn store_batch(&self, reads: &[Read]) -> Result<Vec<Step>> {
         let mut reader = self.listing.reader();
+        let mut steps = Vec::new();
         let mut batch = Batch::default();
         let mut frame = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         for read in reads {
@@ -137,32 +159,45 @@ impl Session<'_> {
             let start = frame.raw_bytes();
             match reader.read(read.n as usize, WHOLE_BYTES_MAX, frame.raw()) {
                 Ok(Outcome::Read(stamp)) => {
-                    let content = &frame.raw()[start..];
-                    let id = ContentId::of(content);
-                    let document = Document { content: id, size: content.len() as u64, pieces: Box::default() };
-                    let chunk = ChunkId::of_whole(id);
-                    if self.claims.claim(FrameKind::Documents, &chunk)? {
-                        frame.keep(&chunk, start);
-                    } else {
-                        frame.drop_from(start);
-                    }
+                    let document = self.keep_or_drop(&mut frame, start)?;
                     batch.documents.push((*read, Some(Stored { document, stamp })));
                 }
-                // It grew since it was listed.
-                Ok(Outcome::TooLarge) => self.store_large(&mut *reader, *read, &mut |large| {
-                    batch.frames.extend(large.frames);
-                    batch.documents.extend(large.documents);
-                    Ok(())
-                })?,
+                // It grew since it was listed: it goes through on its own, between what comes before and after it.
+                Ok(Outcome::TooLarge) => {
+                    batch.frames.extend(self.end_frame(&mut frame));
+                    steps.push(Step::Stored(std::mem::take(&mut batch)));
+                    steps.push(Step::Grown(*read));
+                    continue;
+                }
                 Err(error) => batch.documents.push((*read, self.unread(read, &error))),
             }
+            self.monitor.advance(1);
+            // Documents may have grown since the batches were made by their sizes.
+            if frame.raw_bytes() >= FRAME_RAW_BYTES {
+                batch.frames.extend(self.end_frame(&mut frame));
+            }
         }
-        self.monitor.advance(reads.len() as u64);
-        if !frame.is_empty() {
-            batch.frames.push(self.repo.encode_frame(&mut frame));
-        }
+        batch.frames.extend(self.end_frame(&mut frame));
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
-        Ok(batch)
+        steps.push(Step::Stored(batch));
+        Ok(steps)
+    }
+
+    /// Makes the bytes that were read into a frame a chunk of it, or takes them out if they are stored already.
+    fn keep_or_drop(&self, frame: &mut FrameBuilder, start: usize) -> Result<Document> {
+        let content = &frame.raw()[start..];
+        let document = Document { content: ContentId::of(content), size: content.len() as u64, pieces: Box::default() };
+        let chunk = ChunkId::of_whole(document.content);
+        if self.claims.claim(FrameKind::Documents, &chunk) {
+            frame.keep(&chunk, start);
+        } else {
+            frame.drop_from(start);
+        }
+        Ok(document)
+    }
+
+    fn end_frame(&self, frame: &mut FrameBuilder) -> Option<EncodedFrame> {
+        (!frame.is_empty()).then(|| self.repo.encode_frame(frame))
     }
 
     /// Stores a document piece by piece, giving frames away as they are made.
@@ -236,7 +271,7 @@ impl Session<'_> {
 
     fn store_piece(&self, piece: &[u8]) -> Result<(ChunkId, Option<EncodedFrame>)> {
         let id = ChunkId::of(piece);
-        let frame = self.claims.claim(FrameKind::Documents, &id)?.then(|| {
+        let frame = self.claims.claim(FrameKind::Documents, &id).then(|| {
             let mut frame = FrameBuilder::default();
             frame.push(&id, piece);
             self.repo.encode_frame(&mut frame)
@@ -288,8 +323,7 @@ mod tests {
     fn batches_cover_all_and_keep_large_documents_apart() {
         let half = WHOLE_BYTES_MAX;
         let sizes = [10, half + 1, half, half, half, half, 5];
-        let reads: Vec<Read> =
-            (0..).zip(sizes).map(|(n, size)| Read { n, size, before: None, is_as_before: false }).collect();
+        let reads: Vec<Read> = (0..).zip(sizes).map(|(n, size)| Read::new(n, size)).collect();
         assert_eq!(batches(&reads).collect::<Vec<_>>(), [0..1, 1..2, 2..6, 6..7]);
     }
 }

@@ -178,7 +178,10 @@ pub fn restore(
             let before = repo.tree(&checkpoint.manifest.tree)?;
             let pairs = differences(repo, &before, &tree, &scope)?;
             let plan = Planner::new(&*listing, scope.clone(), options.mode).plan(pairs, documents(&tree, &scope))?;
-            (Some(checkpoint), listing, plan)
+            // Kept after a restore that changes nothing, it would be what `undo` goes back to, in place of the state
+            // before the last real change.
+            let is_useless = plan.is_empty() && repo.withdraw(&checkpoint).is_ok();
+            ((!is_useless).then_some(checkpoint), listing, plan)
         }
         None => {
             let listing = target.scan_target(&scope, monitor)?;
@@ -275,14 +278,6 @@ fn take_checkpoint(
     let is_empty = std::cell::Cell::new(false);
     let scan = || target.scan_target(scope, monitor).inspect(|listing| is_empty.set(listing.is_empty()));
     match backup_listed(target, repo, &backup_options, reason, monitor, scan) {
-        Ok((report, _)) if report.counts.unread > 0 => Err(Error::Refused {
-            danger: format!(
-                "{} documents of {} can't be read, so what a restore would overwrite can't be saved first",
-                report.counts.unread,
-                target.location()
-            ),
-            way_out: "make them readable, or accept the loss with `--no-checkpoint`".to_owned(),
-        }),
         Ok((report, listing)) => Ok(Some((report.snapshot, listing))),
         Err(Error::Repository(repo::Error::Storage(e))) if e.kind == ErrorKind::Denied && is_empty.get() => Ok(None),
         Err(error) => Err(error),

@@ -80,13 +80,11 @@ impl Repository {
     }
 
     /// Tells whether a sound copy of a chunk is in a pack that no prune has marked: one that may be relied on.
-    pub(super) fn holds_soundly(&self, kind: FrameKind, chunk: &ChunkId) -> Result<bool> {
-        let index = self.index()?;
-        let sound = index.locate(kind, chunk).filter(|location| !index.pack(location).is_marked).any(|location| {
+    pub(super) fn holds_soundly(&self, index: &Index, kind: FrameKind, chunk: &ChunkId) -> bool {
+        index.locate(kind, chunk).filter(|location| !index.pack(location).is_marked).any(|location| {
             // A copy that can't be read is as good as none: the document is stored again, and so healed.
-            self.cached_frame(&index, &location).is_ok_and(|frame| ChunkId::of(cut(&frame, &location)) == *chunk)
-        });
-        Ok(sound)
+            self.cached_frame(index, &location).is_ok_and(|frame| ChunkId::of(cut(&frame, &location)) == *chunk)
+        })
     }
 }
 

@@ -10,6 +10,8 @@ use super::format::{FormatError, Result};
 /// Most raw bytes of one frame. What claims to be larger is damaged or hostile.
 pub const FRAME_RAW_BYTES_MAX: usize = 64 << 20;
 
+/// Most raw bytes of a body: an index segment of fifty million chunks.
+const BODY_RAW_BYTES_MAX: u64 = 1 << 30;
 /// Shortest repetition that is looked for. In documents full of ids and numbers shorter ones are mostly chance, and cost
 /// more than they save: 3 % of the repository (`benches/runs.md`).
 const MATCH_BYTES_MIN: u32 = 6;
@@ -79,6 +81,9 @@ impl Codec {
             return Err(FormatError::malformed("it is too short to have a body"));
         };
         let length = u64::from_le_bytes(*length);
+        if length > BODY_RAW_BYTES_MAX {
+            return Err(FormatError::malformed(format!("it claims to hold {length} bytes")));
+        }
         let mut raw = Vec::new();
         match blob.split_first() {
             Some((&STORED, payload)) => raw.extend_from_slice(payload),

@@ -14,8 +14,7 @@ pub mod tree;
 pub mod verify;
 pub mod writer;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::model::hash::ChunkId;
 use crate::storage::{self, ErrorKind, Storage};
@@ -80,6 +79,12 @@ pub enum Error {
         /// The ids that fit.
         candidates: Vec<String>,
     },
+    /// Something exceeds what the format can hold.
+    #[error("{what}, more than the format can hold")]
+    TooLarge {
+        /// What it is.
+        what: String,
+    },
     /// A backup took so long that a prune may have run all through it.
     #[error("packs this backup relies on were marked for removal while it ran")]
     Outrun,
@@ -110,9 +115,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug)]
 pub struct Repository {
     storage: Arc<dyn Storage>,
-    config: Config,
+    planned: Config,
+    /// Not set as long as the repository is still to be created.
+    created: OnceLock<Config>,
     codec: Codec,
-    is_created: AtomicBool,
     index: Mutex<Option<Arc<Index>>>,
     frames: FrameCache,
 }
@@ -124,32 +130,35 @@ impl Repository {
     /// [`Error::AlreadyARepository`] when there is one.
     pub fn create(storage: Arc<dyn Storage>, config: Config) -> Result<Self> {
         let repo = Self::create_when_needed(storage, config);
-        repo.write_config()?;
-        Ok(repo)
+        if repo.write_config()? { Ok(repo) } else { Err(Error::AlreadyARepository { location: repo.location() }) }
     }
 
     /// Returns an empty repository that is created when something is first written to it. Until then it leaves no trace:
     /// a backup that finds nothing to back up makes no repository.
     pub fn create_when_needed(storage: Arc<dyn Storage>, config: Config) -> Self {
-        let repo = Self::with_config(storage, config, Codec::new(COMPRESSION_LEVEL));
-        repo.is_created.store(false, Ordering::SeqCst);
-        repo
+        Self::new(storage, Codec::new(COMPRESSION_LEVEL), config)
     }
 
-    /// Creates the repository if that is still to be done. Every write comes after this.
+    /// Creates the repository if that is still to be done. Every write comes after this. When someone else has created it
+    /// meanwhile, theirs is used.
     fn ensure_created(&self) -> Result<()> {
-        if self.is_created.load(Ordering::SeqCst) { Ok(()) } else { self.write_config() }
+        if self.created.get().is_some() || self.write_config()? {
+            return Ok(());
+        }
+        let theirs = Self::open(Arc::clone(&self.storage))?;
+        let _ = self.created.set(theirs.config().clone());
+        self.forget_index();
+        Ok(())
     }
 
-    fn write_config(&self) -> Result<()> {
-        match self.storage.put(format::config::NAME, &format::config::encode(&self.config, &self.codec)) {
-            Err(e) if e.kind == ErrorKind::Exists => {
-                Err(Error::AlreadyARepository { location: self.storage.location() })
-            }
+    /// Tells whether the configuration was written: not so when there is one already.
+    fn write_config(&self) -> Result<bool> {
+        match self.storage.put(format::config::NAME, &format::config::encode(&self.planned, &self.codec)) {
+            Err(e) if e.kind == ErrorKind::Exists => Ok(false),
             result => {
                 result?;
-                self.is_created.store(true, Ordering::SeqCst);
-                Ok(())
+                let _ = self.created.set(self.planned.clone());
+                Ok(true)
             }
         }
     }
@@ -168,17 +177,19 @@ impl Repository {
         };
         let config = format::config::decode(&file, &codec)
             .map_err(|e| Error::from_format(format!("the configuration of {}", storage.location()), e))?;
-        Ok(Self::with_config(storage, config, codec))
+        let repo = Self::new(storage, codec, config.clone());
+        let _ = repo.created.set(config);
+        Ok(repo)
     }
 
-    fn with_config(storage: Arc<dyn Storage>, config: Config, codec: Codec) -> Self {
-        let is_created = AtomicBool::new(true);
-        Self { storage, config, codec, is_created, index: Mutex::default(), frames: FrameCache::default() }
+    fn new(storage: Arc<dyn Storage>, codec: Codec, planned: Config) -> Self {
+        let created = OnceLock::new();
+        Self { storage, planned, created, codec, index: Mutex::default(), frames: FrameCache::default() }
     }
 
     /// Returns what the repository was set to when it was created.
     pub fn config(&self) -> &Config {
-        &self.config
+        self.created.get().unwrap_or(&self.planned)
     }
 
     /// Returns where the repository is, as a user would write it.

@@ -92,6 +92,13 @@ pub struct SnapshotList {
     pub unreadable: Vec<Error>,
 }
 
+impl Snapshot {
+    /// Returns the name of the snapshot's file.
+    pub(super) fn object(&self) -> String {
+        FileName { time: file_time(self.manifest.time_ms), id: self.id }.object()
+    }
+}
+
 impl Manifest {
     /// Tells whether some document of the store is missing because it could not be read.
     pub fn is_incomplete(&self) -> bool {
@@ -166,7 +173,7 @@ impl Repository {
     pub fn snapshots(&self) -> Result<SnapshotList> {
         let names = self.snapshot_names()?;
         let read: Vec<_> = names.par_iter().filter_map(|name| self.read_snapshot(name).transpose()).collect();
-        let mut list = SnapshotList::default();
+        let mut list = SnapshotList { snapshots: Vec::new(), unreadable: self.stray_files()?.collect() };
         for snapshot in read {
             match snapshot {
                 Ok(snapshot) => list.snapshots.push(snapshot),
@@ -252,17 +259,18 @@ impl Repository {
 
     fn snapshot_names(&self) -> Result<Vec<FileName>> {
         let objects = self.storage.list(FOLDER)?;
-        let mut names = Vec::with_capacity(objects.len());
-        for object in objects {
-            let name = FileName::parse(&object.name).ok_or_else(|| Error::Damaged {
-                object: format!("{FOLDER}/{}", object.name),
-                what: "its name is not that of a snapshot; if it is not yours, move it out of the repository"
-                    .to_owned(),
-            })?;
-            names.push(name);
-        }
+        let mut names: Vec<_> = objects.iter().filter_map(|object| FileName::parse(&object.name)).collect();
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Returns a complaint about each file among the snapshots whose name is not that of one.
+    fn stray_files(&self) -> Result<impl Iterator<Item = Error>> {
+        let objects = self.storage.list(FOLDER)?;
+        Ok(objects.into_iter().filter(|object| FileName::parse(&object.name).is_none()).map(|object| Error::Damaged {
+            object: format!("{FOLDER}/{}", object.name),
+            what: "its name is not that of a snapshot; if it is not yours, move it out of the repository".to_owned(),
+        }))
     }
 
     /// Returns nothing for a snapshot that was removed since it was listed.

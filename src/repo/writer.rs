@@ -1,11 +1,12 @@
 //! A session that adds to a repository: stores chunks that are not there yet, then commits a snapshot.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::codec::FRAME_RAW_BYTES_MAX;
 use super::format::pack::FrameKind;
-use super::index::{PACKS, SEGMENTS, marked_packs};
+use super::index::{Index, PACKS, SEGMENTS, marked_packs};
 use super::packer::{EncodedFrame, FrameBuilder, Packer, Written};
 use super::snapshot::{Manifest, Snapshot};
 use super::{Error, Repository, Result, format};
@@ -22,26 +23,32 @@ const CLAIM_SHARDS: usize = 16;
 #[derive(Debug)]
 pub struct Claims<'r> {
     repo: &'r Repository,
+    /// What the session knows of the packs: loaded when it began, and never again.
+    index: Arc<Index>,
+    began: Began,
     claimed: [Mutex<HashSet<ChunkId>>; CLAIM_SHARDS],
 }
 
 impl<'r> Claims<'r> {
-    /// Returns a fresh set of claims on a repository.
-    pub fn new(repo: &'r Repository) -> Self {
-        Self { repo, claimed: Default::default() }
+    /// Begins a session: looks at the packs and marks there are now. Whatever the session builds upon must be looked at
+    /// after this.
+    ///
+    /// # Errors
+    /// When the index can't be loaded.
+    pub fn begin(repo: &'r Repository) -> Result<Self> {
+        let began = Began { clock: Instant::now(), wall: SystemTime::now() };
+        repo.forget_index();
+        Ok(Self { repo, index: repo.index()?, began, claimed: Default::default() })
     }
 
     /// Returns whether the caller must store this chunk.
     ///
     /// A copy that is in the repository is read and verified before it is relied on: a damaged one is stored again.
-    ///
-    /// # Errors
-    /// When the index can't be loaded.
-    pub fn claim(&self, kind: FrameKind, chunk: &ChunkId) -> Result<bool> {
+    pub fn claim(&self, kind: FrameKind, chunk: &ChunkId) -> bool {
         let shard = usize::from(chunk.as_bytes()[31]) % CLAIM_SHARDS;
         let is_first = self.claimed[shard].lock().unwrap_or_else(PoisonError::into_inner).insert(*chunk);
         // Whoever comes second may rely on the first: if the first fails, the whole session does.
-        Ok(is_first && !self.repo.holds_soundly(kind, chunk)?)
+        is_first && !self.repo.holds_soundly(&self.index, kind, chunk)
     }
 }
 
@@ -51,7 +58,6 @@ pub struct Writer<'r> {
     claims: &'r Claims<'r>,
     packer: Packer<'r>,
     nodes: FrameBuilder,
-    began: Instant,
 }
 
 /// What a session wrote.
@@ -64,14 +70,15 @@ pub struct Committed {
 }
 
 impl<'r> Writer<'r> {
-    /// Begins a session that looked at the repository first at the time `began`: see [`Writer::commit`].
+    /// Returns the writer of a session.
     ///
     /// # Errors
     /// When the repository is still to be created and can't be.
-    pub fn begin(repo: &'r Repository, claims: &'r Claims<'r>, began: Instant) -> Result<Self> {
+    pub fn begin(claims: &'r Claims<'r>) -> Result<Self> {
+        let repo = claims.repo;
         repo.ensure_created()?;
         let packer = Packer::new(&*repo.storage, &repo.codec);
-        Ok(Self { repo, claims, packer, nodes: FrameBuilder::default(), began })
+        Ok(Self { repo, claims, packer, nodes: FrameBuilder::default() })
     }
 
     /// Adds a frame of document chunks that were claimed.
@@ -85,10 +92,13 @@ impl<'r> Writer<'r> {
     /// Adds a node of a tree, unless it is there already, and returns its id.
     ///
     /// # Errors
-    /// When the storage can't be written.
+    /// [`Error::TooLarge`] when it would not fit a frame; otherwise when the storage can't be written.
     pub fn put_node(&mut self, raw: &[u8]) -> Result<ChunkId> {
+        if raw.len() > FRAME_RAW_BYTES_MAX {
+            return Err(Error::TooLarge { what: format!("a node of the tree takes {} bytes", raw.len()) });
+        }
         let id = ChunkId::of(raw);
-        if self.claims.claim(FrameKind::Trees, &id)? {
+        if self.claims.claim(FrameKind::Trees, &id) {
             self.nodes.push(&id, raw);
             if self.nodes.raw_bytes() >= NODES_RAW_BYTES {
                 self.end_nodes()?;
@@ -114,10 +124,10 @@ impl<'r> Writer<'r> {
         let written = self.packer.finish()?;
         let stored_bytes = written.iter().map(|pack| pack.size_bytes).sum();
         if !written.is_empty() {
-            self.repo.index_loose_packs(&written)?;
+            self.claims.index_loose_packs(&written)?;
         }
-        if self.began.elapsed() > Duration::from_secs(self.repo.config.grace_secs) / 2 {
-            look_again(self.repo)?;
+        if self.claims.began.elapsed() >= Duration::from_secs(self.repo.config().grace_secs) / 2 {
+            self.claims.look_again(&written)?;
         }
         let snapshot = self.repo.put_snapshot(manifest)?;
         if !written.is_empty() {
@@ -127,15 +137,45 @@ impl<'r> Writer<'r> {
     }
 }
 
-/// Checks that what a long session relied on is still there and still wanted.
-fn look_again(repo: &Repository) -> Result<()> {
-    let marked = marked_packs(&*repo.storage)?;
-    let listed = repo.storage.list(PACKS)?;
-    let present: HashSet<PackId> = listed.iter().filter_map(|object| object.name.parse().ok()).collect();
-    let index = repo.index()?;
-    let mut relied_on = index.packs().iter().filter(|pack| !pack.is_marked);
-    let is_safe = relied_on.all(|pack| present.contains(&pack.id) && !marked.contains(&pack.id));
-    if is_safe { Ok(()) } else { Err(Error::Outrun) }
+impl Claims<'_> {
+    /// Checks that what a long session relied on or wrote is still there, and that no prune has doubts about it that it
+    /// did not have when the session began.
+    fn look_again(&self, written: &[Written]) -> Result<()> {
+        let marked = marked_packs(&*self.repo.storage)?;
+        let listed = self.repo.storage.list(PACKS)?;
+        let present: HashSet<PackId> = listed.iter().filter_map(|object| object.name.parse().ok()).collect();
+        let known = self.index.packs().iter().map(|pack| (pack.id, pack.is_marked));
+        let mut all = known.chain(written.iter().map(|pack| (pack.id, false)));
+        let is_safe = all.all(|(id, was_marked)| present.contains(&id) && (was_marked || !marked.contains(&id)));
+        if is_safe { Ok(()) } else { Err(Error::Outrun) }
+    }
+
+    /// Writes an index segment when many packs have none, so that the next one who opens the repository reads one file
+    /// rather than the ends of many.
+    fn index_loose_packs(&self, written: &[Written]) -> Result<()> {
+        let loose = self.index.packs().iter().filter(|pack| !pack.is_in_segment);
+        let loose = loose.map(|pack| (pack.id, pack.size_bytes, &pack.directory));
+        let written = written.iter().map(|pack| (pack.id, pack.size_bytes, &pack.directory));
+        let loose: Vec<_> = loose.chain(written).collect();
+        if loose.len() >= LOOSE_PACKS_MAX {
+            let file = format::index::encode(loose.into_iter(), &self.repo.codec);
+            self.repo.storage.put(&format!("{SEGMENTS}/{}", IndexId::of(&file)), &file)?;
+        }
+        Ok(())
+    }
+}
+
+/// When a session began, by two clocks: one does not jump, the other goes on while the machine sleeps.
+#[derive(Debug, Clone, Copy)]
+struct Began {
+    clock: Instant,
+    wall: SystemTime,
+}
+
+impl Began {
+    fn elapsed(&self) -> Duration {
+        self.clock.elapsed().max(self.wall.elapsed().unwrap_or_default())
+    }
 }
 
 impl Repository {
@@ -144,18 +184,11 @@ impl Repository {
         frame.encode(&self.codec)
     }
 
-    /// Writes an index segment when many packs have none, so that the next one who opens the repository reads one file
-    /// rather than the ends of many.
-    fn index_loose_packs(&self, written: &[Written]) -> Result<()> {
-        let index = self.index()?;
-        let loose = index.packs().iter().filter(|pack| !pack.is_in_segment);
-        let loose = loose.map(|pack| (pack.id, pack.size_bytes, &pack.directory));
-        let written = written.iter().map(|pack| (pack.id, pack.size_bytes, &pack.directory));
-        let loose: Vec<_> = loose.chain(written).collect();
-        if loose.len() >= LOOSE_PACKS_MAX {
-            let file = format::index::encode(loose.into_iter(), &self.codec);
-            self.storage.put(&format!("{SEGMENTS}/{}", IndexId::of(&file)), &file)?;
-        }
-        Ok(())
+    /// Removes a snapshot that has just been written and turned out to be of no use to anyone.
+    ///
+    /// # Errors
+    /// When the storage can't be written.
+    pub fn withdraw(&self, snapshot: &Snapshot) -> Result<()> {
+        Ok(self.storage.remove(&snapshot.object())?)
     }
 }

@@ -83,7 +83,11 @@ impl Storage for LocalStorage {
 
     fn remove(&self, name: &str) -> Result<()> {
         let path = self.path(name);
-        fs::remove_file(&path).map_err(|e| Error::new("remove", path.display(), e))
+        let remove = || {
+            fs::remove_file(&path)?;
+            sync_dir(path.parent().unwrap_or(&self.root))
+        };
+        remove().map_err(|e| Error::new("remove", path.display(), e))
     }
 }
 

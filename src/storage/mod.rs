@@ -87,7 +87,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Returns the objects directly in `folder`.
     fn list(&self, folder: &str) -> Result<Vec<Object>>;
 
-    /// Removes an object.
+    /// Removes an object. It stays removed when the call returns.
     fn remove(&self, name: &str) -> Result<()>;
 
     /// Writes a whole object.

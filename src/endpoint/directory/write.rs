@@ -122,7 +122,8 @@ impl<'a> DirectoryStaging<'a> {
             let child = child.map_err(failed)?;
             fs::rename(child.path(), self.root.join(child.file_name())).map_err(failed)?;
         }
-        Ok(())
+        fs::remove_dir(self.folder.path()).map_err(failed)?;
+        fs::File::open(&self.root).and_then(|root| root.sync_all()).map_err(failed)
     }
 
     fn commit_each(&self, removals: &[Removal], monitor: &dyn Monitor) -> Result<()> {
@@ -197,10 +198,7 @@ impl<'a> DirectoryStaging<'a> {
                 let folder = folders.get(folder.as_bytes(), open_directory)?;
                 move_file(folder, number.as_bytes(), target, put.path.name(), put.replaces.is_some())
             };
-            step().map_err(|e| match e {
-                Errno::EXIST => Error::Changed { path: put.path.to_string() },
-                e => Error::io("put", &put.path, e),
-            })?;
+            step().map_err(|e| Error::io("put", &put.path, e))?;
         }
         Ok(())
     }

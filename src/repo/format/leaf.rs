@@ -14,6 +14,11 @@ const DIRECTORY: u8 = 1;
 const REMOVED: u8 = 2;
 const CUT_DOCUMENT: u8 = 3;
 
+/// Most records of a leaf, and most bytes of all their paths: far more than is written, and little enough that a hostile
+/// leaf can't ask for much more memory than it is long.
+const RECORDS_MAX: usize = 1 << 16;
+const PATH_BYTES_IN_LEAF_MAX: usize = 8 << 20;
+
 /// Units of times, in nanoseconds. Most stores keep milliseconds: six zeros in every difference would not compress away.
 const UNITS_NS: [i64; 4] = [1, 1_000, 1_000_000, 1_000_000_000];
 
@@ -192,10 +197,18 @@ struct Reader<'a> {
 /// When the bytes are no leaf, a path is not usable, or the records are not strictly in path order.
 pub fn decode(raw: &[u8]) -> Result<Vec<Record>> {
     let stored: Stored = from_bytes(raw, "a leaf")?;
+    if stored.flags.len() > RECORDS_MAX {
+        return Err(FormatError::malformed(format!("a leaf claims {} records", stored.flags.len())));
+    }
     let mut reader = Reader::new(&stored);
+    let mut path_bytes = 0;
     let mut records: Vec<Record> = Vec::with_capacity(stored.flags.len());
     for flag in &stored.flags {
         let path = reader.path()?;
+        path_bytes += path.as_bytes().len();
+        if path_bytes > PATH_BYTES_IN_LEAF_MAX {
+            return Err(FormatError::malformed("the paths of a leaf are too long"));
+        }
         if records.last().is_some_and(|last| *last.path() >= path) {
             return Err(FormatError::malformed(format!("a leaf is out of order at `{path}`")));
         }

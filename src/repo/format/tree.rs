@@ -79,5 +79,9 @@ pub fn decode_run(raw: &[u8]) -> Result<Vec<LeafRef>> {
         let first = EntryPath::new(leaf.first).map_err(|e| FormatError::malformed(e.to_string()))?;
         Ok(LeafRef { id: ChunkId::from_bytes(id_bytes(&leaf.leaf, "a leaf id")?), first, records: leaf.records })
     });
-    leaves.collect()
+    let leaves = leaves.collect::<Result<Vec<_>>>()?;
+    match leaves.is_sorted_by(|a, b| a.first < b.first) {
+        true => Ok(leaves),
+        false => Err(FormatError::malformed("the leaves of a run are out of order")),
+    }
 }
