@@ -23,17 +23,19 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Reads documents, keeping the directory of the last one open.
 pub(super) struct FileReader<'a> {
     listing: &'a DirectoryListing,
-    directories: DirectoryCache<'a>,
+    /// Nothing when the store does not exist: then there is nothing to open either.
+    directories: Option<DirectoryCache<'a>>,
 }
 
 impl<'a> FileReader<'a> {
-    pub(super) fn new(listing: &'a DirectoryListing, directories: DirectoryCache<'a>) -> Self {
+    pub(super) fn new(listing: &'a DirectoryListing, directories: Option<DirectoryCache<'a>>) -> Self {
         Self { listing, directories }
     }
 
     fn open(&mut self, n: usize) -> io::Result<OwnedFd> {
         let (directory, name, ..) = self.listing.place(n);
-        let directory = self.directories.get(directory, open_directory)?;
+        let directories = self.directories.as_mut().ok_or(Errno::NOENT)?;
+        let directory = directories.get(directory, open_directory)?;
         // Not blocking: what was a file may be a named pipe by now.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = openat(directory, name, flags, Mode::empty())?;

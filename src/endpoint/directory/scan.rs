@@ -228,8 +228,8 @@ impl Listing for DirectoryListing {
     }
 
     fn reader(&self) -> Box<dyn Reader + '_> {
-        let root = self.root.as_ref().expect("only what exists has entries to read");
-        Box::new(FileReader::new(self, DirectoryCache::new(root.as_fd())))
+        let directories = self.root.as_ref().map(|root| DirectoryCache::new(root.as_fd()));
+        Box::new(FileReader::new(self, directories))
     }
 
     fn check_still_there(&self) -> Result<()> {
