@@ -23,6 +23,10 @@ impl FrameCache {
         frames.iter().find(|(kept, _)| *kept == key).map(|(_, frame)| Arc::clone(frame))
     }
 
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn put(&self, key: FrameKey, frame: &Arc<Vec<u8>>) {
         let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if frames.len() == FRAMES_KEPT_MAX {

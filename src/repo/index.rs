@@ -73,10 +73,10 @@ struct Lookup(Vec<(u64, u32, u32)>);
 impl Index {
     /// Loads segments and the directories of packs that no segment has.
     pub(super) fn load(storage: &dyn Storage, codec: &Codec) -> Result<Self> {
-        // Packs first: one that appears later is not in the list and not relied on; one that is removed meanwhile is
-        // noticed when it is read.
-        let listed = storage.list(PACKS)?;
+        // Marks first: the mark of a deleted pack is removed after the pack, so a pack that is listed now and was not
+        // marked before is not one that is just being deleted.
         let marked = marked_packs(storage)?;
+        let listed = storage.list(PACKS)?;
         let mut damaged = Vec::new();
         let mut indexed = load_segments(storage, codec, &mut damaged)?;
         let found: Vec<Result<Option<Pack>>> = listed

@@ -38,6 +38,8 @@ impl<'r> Claims<'r> {
     pub fn begin(repo: &'r Repository) -> Result<Self> {
         let began = Began { clock: Instant::now(), wall: SystemTime::now() };
         repo.forget_index();
+        // A frame that was decoded earlier does not show that its pack is still there.
+        repo.frames.clear();
         Ok(Self { repo, index: repo.index()?, began, claimed: Default::default() })
     }
 
@@ -138,15 +140,15 @@ impl<'r> Writer<'r> {
 }
 
 impl Claims<'_> {
-    /// Checks that what a long session relied on or wrote is still there, and that no prune has doubts about it that it
-    /// did not have when the session began.
+    /// Checks that what a long session knows of or wrote is still there, and that no prune has doubts about any of it.
     fn look_again(&self, written: &[Written]) -> Result<()> {
         let marked = marked_packs(&*self.repo.storage)?;
         let listed = self.repo.storage.list(PACKS)?;
         let present: HashSet<PackId> = listed.iter().filter_map(|object| object.name.parse().ok()).collect();
-        let known = self.index.packs().iter().map(|pack| (pack.id, pack.is_marked));
-        let mut all = known.chain(written.iter().map(|pack| (pack.id, false)));
-        let is_safe = all.all(|(id, was_marked)| present.contains(&id) && (was_marked || !marked.contains(&id)));
+        let known = self.index.packs().iter().map(|pack| pack.id);
+        let mut all = known.chain(written.iter().map(|pack| pack.id));
+        // Also those that were marked when it began: they may be relied on through the parent's tree.
+        let is_safe = all.all(|id| present.contains(&id) && !marked.contains(&id));
         if is_safe { Ok(()) } else { Err(Error::Outrun) }
     }
 
