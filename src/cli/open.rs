@@ -42,7 +42,20 @@ pub(crate) fn repository(global: &Global) -> Result<Repository> {
         }
         .into());
     }
-    Ok(Repository::open(Arc::new(LocalStorage::new(path)))?)
+    if path.join("config").is_dir() {
+        return Err(repo::Error::NotARepository { location: path.display().to_string() }.into());
+    }
+    match Repository::open(Arc::new(LocalStorage::new(path))) {
+        // What can't be opened can't be checked either.
+        Err(error) if error.is_damage() => Err(Refusal {
+            message: error.to_string(),
+            hint: "put its file `config` back from a copy, or name another repository with `--repo` or METASTASH_REPO"
+                .to_owned(),
+            code: 13,
+        }
+        .into()),
+        result => Ok(result?),
+    }
 }
 
 /// Opens the repository for a backup, or a new one if there is none yet and the place is free. Returns with a new one the
@@ -94,7 +107,7 @@ fn refuse_occupied(path: &Path) -> Result<()> {
         Ok(entries) => {
             let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
             // Where there is a repository already, the message is another.
-            names.iter().all(|name| name != "config") && names.iter().any(|name| name != "tmp")
+            !path.join("config").is_file() && names.iter().any(|name| name != "tmp")
         }
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     };

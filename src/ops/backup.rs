@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::contents::{self, Read, Stored};
+use super::contents::{self, Before, Read, Stored};
 use super::live::listed;
 use super::{Author, Error, Result};
 use crate::endpoint::{self, Listing, Source};
@@ -268,7 +268,7 @@ fn compare(
             Pair::Left((n, found)) => {
                 if let Some(size) = found.size {
                     comparison.new += 1;
-                    comparison.reads.push(Read::new(n, size));
+                    comparison.reads.push(Read { n, size, before: None });
                 } else {
                     comparison.records.push(Record::Present(directory(found)));
                 }
@@ -293,13 +293,14 @@ impl Comparison {
                     return;
                 }
                 let kept = stamp_to_keep(listing, found.stamp);
-                let is_as_before = is_same_size && entry.mode == found.mode && entry.stamp == kept;
+                let is_same_otherwise = is_same_size && entry.mode == found.mode && entry.stamp == kept;
                 let is_mode_changed = entry.mode != found.mode;
-                self.reads.push(Read { n, size, before: Some(document.content), is_as_before, is_mode_changed });
+                let before = Before { content: document.content, is_same_otherwise, is_mode_changed };
+                self.reads.push(Read { n, size, before: Some(Box::new(before)) });
             }
             (Some(size), None) => {
                 self.new += 1;
-                self.reads.push(Read::new(n, size));
+                self.reads.push(Read { n, size, before: None });
             }
             (None, document) => {
                 self.removed += u64::from(document.is_some());
@@ -362,7 +363,10 @@ impl Progress {
             unread: count(Severity::Unread),
             skipped: count(Severity::Skipped),
         };
-        let is_different = !changes.records.is_empty() || changes.reads.iter().any(|read| read.is_mode_changed);
+        let is_different = !changes.records.is_empty() || {
+            let mut before = changes.reads.iter().filter_map(|read| read.before.as_ref());
+            before.any(|before| before.is_mode_changed)
+        };
         Self { counts, is_different, unchanged: changes.unchanged, read: 0, bytes_read: 0 }
     }
 
@@ -382,9 +386,11 @@ impl Progress {
                 writer.put_documents(frame)?;
             }
             for (read, stored) in stored.documents {
-                let is_same = stored.as_ref().is_some_and(|stored| read.before == Some(stored.document.content));
+                let is_same = stored.as_ref().zip(read.before.as_ref()).is_some_and(|(stored, before)| {
+                    before.is_same_otherwise && before.content == stored.document.content
+                });
                 let record = self.record(listing, &read, stored);
-                if !(is_same && read.is_as_before) {
+                if !is_same {
                     records.extend(record);
                 }
             }
@@ -437,14 +443,14 @@ impl Progress {
         let Some(Stored { document, stamp }) = stored else {
             self.counts.unread += 1;
             self.counts.removed += u64::from(read.before.is_some());
-            return read.before.map(|_| Record::Removed(found.path));
+            return read.before.as_ref().map(|_| Record::Removed(found.path));
         };
         self.read += 1;
         self.bytes_read += document.size;
         let stamp = stamp_to_keep(listing, stamp);
-        match read.before {
+        match &read.before {
             None => self.counts.new += 1,
-            Some(before) if before != document.content => self.counts.changed += 1,
+            Some(before) if before.content != document.content => self.counts.changed += 1,
             Some(_) => self.unchanged += 1,
         }
         let entry = Entry { path: found.path, body: Body::Document(document), mode: found.mode, stamp };

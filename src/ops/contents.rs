@@ -33,26 +33,26 @@ const PIECES_AT_ONCE: usize = 8;
 /// How often a large document is read that changes while it is read.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// A document to read.
-#[derive(Debug, Clone, Copy)]
+/// A document to read. There may be as many as documents in the store, so what only few have is kept apart.
+#[derive(Debug, Clone)]
 pub(super) struct Read {
     /// Its number in the listing.
     pub n: u32,
     /// Its size when it was listed.
     pub size: u64,
-    /// Its content in the parent snapshot.
-    pub before: Option<ContentId>,
-    /// Whether all but the content is known to be as in the parent snapshot.
-    pub is_as_before: bool,
-    /// Whether its permissions are others than in the parent snapshot.
-    pub is_mode_changed: bool,
+    /// What the parent snapshot says of it, if it has it.
+    pub before: Option<Box<Before>>,
 }
 
-impl Read {
-    /// Returns a document that the parent snapshot does not have.
-    pub(super) fn new(n: u32, size: u64) -> Self {
-        Self { n, size, before: None, is_as_before: false, is_mode_changed: false }
-    }
+/// A document to read as it is in the parent snapshot.
+#[derive(Debug, Clone)]
+pub(super) struct Before {
+    /// Its content.
+    pub content: ContentId,
+    /// Whether all but the content is known to be the same.
+    pub is_same_otherwise: bool,
+    /// Whether its permissions are others.
+    pub is_mode_changed: bool,
 }
 
 /// A document that was read and is stored, or will be with the frames that came before it.
@@ -117,7 +117,7 @@ impl Session<'_> {
         let mut batches = batches(reads).peekable();
         while let Some(batch) = batches.next() {
             if is_large(&reads[batch.start]) {
-                self.store_large(&mut *self.listing.reader(), reads[batch.start], &mut |batch| {
+                self.store_large(&mut *self.listing.reader(), &reads[batch.start], &mut |batch| {
                     self.send(sender, batch)
                 })?;
                 continue;
@@ -134,7 +134,7 @@ impl Session<'_> {
                 match step {
                     Step::Stored(batch) => self.send(sender, batch)?,
                     Step::Grown(read) => {
-                        self.store_large(&mut *self.listing.reader(), read, &mut |batch| self.send(sender, batch))?;
+                        self.store_large(&mut *self.listing.reader(), &read, &mut |batch| self.send(sender, batch))?;
                     }
                 }
             }
@@ -160,16 +160,16 @@ impl Session<'_> {
             match reader.read(read.n as usize, WHOLE_BYTES_MAX, frame.raw()) {
                 Ok(Outcome::Read(stamp)) => {
                     let document = self.keep_or_drop(&mut frame, start)?;
-                    batch.documents.push((*read, Some(Stored { document, stamp })));
+                    batch.documents.push((read.clone(), Some(Stored { document, stamp })));
                 }
                 // It grew since it was listed: it goes through on its own, between what comes before and after it.
                 Ok(Outcome::TooLarge) => {
                     batch.frames.extend(self.end_frame(&mut frame));
                     steps.push(Step::Stored(std::mem::take(&mut batch)));
-                    steps.push(Step::Grown(*read));
+                    steps.push(Step::Grown(read.clone()));
                     continue;
                 }
-                Err(error) => batch.documents.push((*read, self.unread(read, &error))),
+                Err(error) => batch.documents.push((read.clone(), self.unread(read, &error))),
             }
             self.monitor.advance(1);
             // Documents may have grown since the batches were made by their sizes.
@@ -204,28 +204,28 @@ impl Session<'_> {
     fn store_large(
         &self,
         reader: &mut dyn Reader,
-        read: Read,
+        read: &Read,
         give: &mut dyn FnMut(Batch) -> Result<()>,
     ) -> Result<()> {
         let mut outcome = None;
         for attempt in 1..=ATTEMPTS_MAX {
-            match self.store_pieces(reader, &read, give) {
+            match self.store_pieces(reader, read, give) {
                 Ok(Some(stored)) => {
                     outcome = Some(stored);
                     break;
                 }
                 Ok(None) if attempt < ATTEMPTS_MAX => {}
                 Ok(None) => {
-                    self.unread(&read, &std::io::Error::other("it keeps changing while it is read"));
+                    self.unread(read, &std::io::Error::other("it keeps changing while it is read"));
                 }
                 Err(Error::Endpoint(error)) => {
-                    self.unread(&read, &error);
+                    self.unread(read, &error);
                     break;
                 }
                 Err(error) => return Err(error),
             }
         }
-        give(Batch { frames: Vec::new(), documents: vec![(read, outcome)] })?;
+        give(Batch { frames: Vec::new(), documents: vec![(read.clone(), outcome)] })?;
         self.monitor.advance(1);
         Ok(())
     }
@@ -323,7 +323,7 @@ mod tests {
     fn batches_cover_all_and_keep_large_documents_apart() {
         let half = WHOLE_BYTES_MAX;
         let sizes = [10, half + 1, half, half, half, half, 5];
-        let reads: Vec<Read> = (0..).zip(sizes).map(|(n, size)| Read::new(n, size)).collect();
+        let reads: Vec<Read> = (0..).zip(sizes).map(|(n, size)| Read { n, size, before: None }).collect();
         assert_eq!(batches(&reads).collect::<Vec<_>>(), [0..1, 1..2, 2..6, 6..7]);
     }
 }

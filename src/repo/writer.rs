@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
 use super::codec::FRAME_RAW_BYTES_MAX;
 use super::format::pack::FrameKind;
 use super::index::{Index, PACKS, SEGMENTS, marked_packs};
@@ -26,7 +29,7 @@ pub struct Claims<'r> {
     /// What the session knows of the packs: loaded when it began, and never again.
     index: Arc<Index>,
     began: Began,
-    claimed: [Mutex<HashSet<ChunkId>>; CLAIM_SHARDS],
+    claimed: [Mutex<Claimed>; CLAIM_SHARDS],
 }
 
 impl<'r> Claims<'r> {
@@ -48,9 +51,32 @@ impl<'r> Claims<'r> {
     /// A copy that is in the repository is read and verified before it is relied on: a damaged one is stored again.
     pub fn claim(&self, kind: FrameKind, chunk: &ChunkId) -> bool {
         let shard = usize::from(chunk.as_bytes()[31]) % CLAIM_SHARDS;
-        let is_first = self.claimed[shard].lock().unwrap_or_else(PoisonError::into_inner).insert(*chunk);
+        let is_first = self.claimed[shard].lock().unwrap_or_else(PoisonError::into_inner).insert(chunk);
         // Whoever comes second may rely on the first: if the first fails, the whole session does.
         is_first && !self.repo.holds_soundly(&self.index, kind, chunk)
+    }
+}
+
+/// A set of ids. Kept end to end with a table of their numbers, they take two thirds of what a `HashSet` of them does,
+/// and a first backup of a million documents claims a million.
+#[derive(Debug, Default)]
+struct Claimed {
+    ids: Vec<ChunkId>,
+    numbers: HashTable<u32>,
+}
+
+impl Claimed {
+    /// Returns whether the id is new.
+    fn insert(&mut self, id: &ChunkId) -> bool {
+        let Self { ids, numbers } = self;
+        match numbers.entry(id.prefix(), |n| ids[*n as usize] == *id, |n| ids[*n as usize].prefix()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(u32::try_from(ids.len()).expect("a session claims fewer than 2^32 chunks"));
+                ids.push(*id);
+                true
+            }
+        }
     }
 }
 

@@ -289,12 +289,12 @@ fn list_names(fd: &OwnedFd, path: Vec<u8>) -> std::result::Result<Listed, Errno>
 fn stat_all(fd: &OwnedFd, mut listed: Listed) -> Listed {
     let names = std::mem::take(&mut listed.names_sorted);
     let directory = &listed.directory;
-    let (children, problems): (Vec<Child>, Vec<Option<Problem>>) = names
+    let (children, problems): (Vec<Child>, Vec<Option<Box<Problem>>>) = names
         .par_iter()
         .with_min_len(FILES_AT_ONCE)
         .map(|(start, length)| stat_one(fd, directory, *start, *length))
         .unzip();
-    let problems: Vec<Problem> = problems.into_iter().flatten().collect();
+    let problems: Vec<Problem> = problems.into_iter().flatten().map(|problem| *problem).collect();
     let left = children.iter().filter(|child| child.kind == ChildKind::Left);
     listed.obstacles = left.filter_map(|child| EntryPath::new(directory.path_of(directory.name(child))).ok()).collect();
     listed.problems = problems;
@@ -302,11 +302,12 @@ fn stat_all(fd: &OwnedFd, mut listed: Listed) -> Listed {
     listed
 }
 
-fn stat_one(fd: &OwnedFd, directory: &Directory, name_start: u32, name_bytes: u16) -> (Child, Option<Problem>) {
+fn stat_one(fd: &OwnedFd, directory: &Directory, name_start: u32, name_bytes: u16) -> (Child, Option<Box<Problem>>) {
     let left = ChildKind::Left;
     let mut child = Child { name_start, name_bytes, mode: 0, kind: left, size: 0, stamp: Stamp::default() };
     let name = directory.name(&child);
-    let problem = |severity, what: String| Some(Problem { severity, path: escape(&directory.path_of(name)), what });
+    let problem =
+        |severity, what: String| Some(Box::new(Problem { severity, path: escape(&directory.path_of(name)), what }));
     if directory.path.is_empty() && name.starts_with(STAGING_PREFIX.as_bytes()) {
         let what = "left behind by a restore that was cut off, or one is running; if none is, remove it".to_owned();
         return (child, problem(Severity::Skipped, what));
