@@ -49,6 +49,8 @@ fn show(report: &CheckReport, seconds: f64, output: &Output) -> Result<()> {
             count(report.findings.len() as u64, "finding"),
             count(report.hits.len() as u64, "document")
         )
+    } else if report.packs_read == 0 {
+        "no damage found, contents not read (--read-data does)".to_owned()
     } else {
         "no damage found".to_owned()
     };

@@ -36,13 +36,14 @@ pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &
     };
     progress.clear();
     output.say(&format!(
-        "{}{} added, {} removed, {} changed, {} with other permissions",
+        "{}{} added, {} removed, {} changed, {} with other permissions{}",
         // Without this, a comparison that leaves out most of the store looks like one that found nothing.
         if scope == Scope::System { String::new() } else { format!("in {scope}: ") },
         report.added,
         report.removed,
         report.changed,
-        report.mode
+        report.mode,
+        if report.directories > 0 { format!("; directories: {}", report.directories) } else { String::new() },
     ))?;
     output.message(
         "diff_summary",
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &
             "removed": report.removed,
             "changed": report.changed,
             "mode": report.mode,
+            "directories": report.directories,
             "problems": report.problems,
             "project": scope.prefix().map(|name| String::from_utf8_lossy(name).into_owned()),
         }),

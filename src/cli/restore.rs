@@ -6,6 +6,7 @@ use anyhow::Result;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use metastash::endpoint::directory::DirectoryStore;
+use metastash::model::scope::Scope;
 use metastash::ops::restore::{
     Allow, Mode, Plan, RestoreOptions, RestoreReport, last_checkpoint, plan_restore, restore,
 };
@@ -74,7 +75,9 @@ fn plan_or_restore(
 }
 
 fn show_plan(plan: &Plan, snapshot: &Snapshot, output: &Output) -> Result<()> {
-    output.result(plan.to_string().trim_end())?;
+    if !plan.is_empty() {
+        output.result(plan.to_string().trim_end())?;
+    }
     if output.is_json() {
         for put in &plan.puts {
             let mut fields = path_fields(&put.path);
@@ -90,18 +93,26 @@ fn show_plan(plan: &Plan, snapshot: &Snapshot, output: &Output) -> Result<()> {
         }
     }
     output.say(&counts_table(plan).to_string())?;
-    output.say(&format!("would restore snapshot {}: {}; nothing was changed", short(&snapshot.id), summary(plan)))?;
+    output.say(&format!(
+        "would restore {} of snapshot {}: {}; nothing was changed",
+        scope_words(plan),
+        short(&snapshot.id),
+        summary(plan)
+    ))?;
     output.message("restore_plan", plan_fields(plan, snapshot))?;
     Ok(())
 }
 
 fn show_report(report: &RestoreReport, seconds: f64, output: &Output) -> Result<()> {
-    output.detail(report.plan.to_string().trim_end())?;
+    if !report.plan.is_empty() {
+        output.detail(report.plan.to_string().trim_end())?;
+    }
     if let Some(checkpoint) = &report.checkpoint {
         output.say(&format!("checkpoint {} saved: `metastash undo` puts it back", short(&checkpoint.id)))?;
     }
     output.say(&format!(
-        "restored snapshot {}: {}, wrote {}, {seconds:.2} s",
+        "restored {} of snapshot {}: {}, wrote {}, {seconds:.2} s",
+        scope_words(&report.plan),
         short(&report.snapshot.id),
         summary(&report.plan),
         bytes(report.bytes_written)
@@ -117,13 +128,17 @@ fn show_report(report: &RestoreReport, seconds: f64, output: &Output) -> Result<
 fn summary(plan: &Plan) -> String {
     let total = plan.total();
     format!(
-        "{} added, {} replaced, {} removed, {} only in the store kept, {} the same",
+        "{} added, {} replaced, {} removed, {} kept that only the store has, {} unchanged",
         count(total.add, "document"),
         total.replace,
         total.remove,
         total.keep,
         plan.same
     )
+}
+
+fn scope_words(plan: &Plan) -> String {
+    if plan.scope == Scope::System { "all".to_owned() } else { plan.scope.to_string() }
 }
 
 fn counts_table(plan: &Plan) -> Table {

@@ -137,7 +137,7 @@ pub fn plan_backup(
 ) -> Result<BackupPlan> {
     let parent = Parent::find(repo, source, options)?;
     let listing = source.scan(&options.scope, monitor)?;
-    let changes = compare(repo, &*listing, parent.as_ref(), options)?;
+    let (changes, parent) = compare_if_readable(repo, &*listing, parent, options)?;
     guard_empty(&*listing, &changes, options)?;
     Ok(BackupPlan {
         parent: parent.map(|parent| parent.snapshot.id),
@@ -165,7 +165,7 @@ pub(super) fn backup_listed(
     let parent = Parent::find(repo, source, options)?;
     let scan_ms = now_ms();
     let listing = scan()?;
-    let changes = compare(repo, &*listing, parent.as_ref(), options)?;
+    let (changes, parent) = compare_if_readable(repo, &*listing, parent, options)?;
     guard_empty(&*listing, &changes, options)?;
 
     let mut report = Progress::new(&*listing, &changes);
@@ -191,7 +191,7 @@ pub(super) fn backup_listed(
         return Ok((report.finish(parent.snapshot.clone(), false, 0), listing));
     }
     let manifest = Manifest {
-        time_ms: now_ms(),
+        time_ms: time_after(parent.as_ref()),
         scan_ms,
         host: options.author.host.clone(),
         user: options.author.user.clone(),
@@ -219,6 +219,17 @@ fn unsaved(source: &dyn Source, unread: u64) -> Error {
             source.location()
         ),
         way_out: "make them readable, or accept the loss with `--no-checkpoint`".to_owned(),
+    }
+}
+
+/// Returns the time of a new snapshot: now, but after the parent's even when both fall into one millisecond or the clock
+/// was put back a little. `latest` and `undo` go by it.
+fn time_after(parent: Option<&Parent>) -> i64 {
+    const PUT_BACK_MS_MAX: i64 = 60_000;
+    let now = now_ms();
+    match parent.map(|parent| parent.snapshot.manifest.time_ms) {
+        Some(before) if (now..now + PUT_BACK_MS_MAX).contains(&before) => before + 1,
+        _ => now,
     }
 }
 
@@ -251,6 +262,22 @@ impl Parent {
             }
         }
         Ok(None)
+    }
+}
+
+/// Compares with the parent; with none when a leaf of its tree is damaged, which must not stand in the way of a new
+/// backup: it costs reading more.
+fn compare_if_readable(
+    repo: &Repository,
+    listing: &dyn Listing,
+    parent: Option<Parent>,
+    options: &BackupOptions,
+) -> Result<(Comparison, Option<Parent>)> {
+    match compare(repo, listing, parent.as_ref(), options) {
+        Err(Error::Repository(error)) if error.is_damage() && parent.is_some() => {
+            Ok((compare(repo, listing, None, options)?, None))
+        }
+        result => Ok((result?, parent)),
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Changed {
     pub after: Option<Entry>,
 }
 
-/// What a diff counted, in documents (and in directories, where only these differ).
+/// What a diff counted: documents, and apart from them directories.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiffReport {
     /// On the second side only.
@@ -49,6 +49,8 @@ pub struct DiffReport {
     pub changed: u64,
     /// Other permissions only.
     pub mode: u64,
+    /// Directories that differ in any way.
+    pub directories: u64,
     /// Documents of a live store that could not be read or are none.
     pub problems: u64,
 }
@@ -56,7 +58,7 @@ pub struct DiffReport {
 impl DiffReport {
     /// Tells whether anything differs.
     pub fn is_different(&self) -> bool {
-        self.added + self.removed + self.changed + self.mode > 0
+        self.added + self.removed + self.changed + self.mode + self.directories > 0
     }
 }
 
@@ -123,7 +125,12 @@ impl DiffReport {
             _ => (Change::Added, &mut self.added),
         };
         let Some(path) = before.as_ref().or(after.as_ref()).map(|entry| entry.path.clone()) else { return Ok(()) };
-        *count += 1;
+        let has_document = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.document().is_some());
+        if has_document(&before) || has_document(&after) {
+            *count += 1;
+        } else {
+            self.directories += 1;
+        }
         take(Changed { path, change, before, after })
     }
 }

@@ -173,24 +173,52 @@ pub fn restore(
     guard(snapshot, &tree, &scope, options)?;
     let saved =
         if options.checkpoint { take_checkpoint(target, repo, snapshot, &scope, options, monitor)? } else { None };
-    let (checkpoint, listing, plan) = match saved {
-        Some((checkpoint, listing)) => {
-            let before = repo.tree(&checkpoint.manifest.tree)?;
-            let pairs = differences(repo, &before, &tree, &scope)?;
-            let plan = Planner::new(&*listing, scope.clone(), options.mode).plan(pairs, documents(&tree, &scope))?;
-            // Kept after a restore that changes nothing, it would be what `undo` goes back to, in place of the state
-            // before the last real change.
-            let is_useless = plan.is_empty() && repo.withdraw(&checkpoint).is_ok();
-            ((!is_useless).then_some(checkpoint), listing, plan)
-        }
-        None => {
-            let listing = target.scan_target(&scope, monitor)?;
-            let plan = plan_by_reading(repo, &*listing, &tree, scope, options.mode, monitor)?;
-            (None, listing, plan)
-        }
+    let Some((checkpoint, listing)) = saved else {
+        let listing = target.scan_target(&scope, monitor)?;
+        let plan = plan_by_reading(repo, &*listing, &tree, scope, options.mode, monitor)?;
+        let bytes_written = apply(target, repo, &*listing, &plan, monitor)?;
+        return Ok(RestoreReport { snapshot: snapshot.clone(), checkpoint: None, plan, bytes_written });
     };
-    let bytes_written = apply(target, repo, &*listing, &plan, monitor)?;
+    let result = restore_saved(target, repo, &checkpoint, &*listing, &tree, &scope, options.mode, monitor);
+    // A checkpoint of a restore that changed nothing is withdrawn: `undo` would go back to it, in place of the state
+    // before the last change.
+    let is_useless = match &result {
+        Ok((plan, _)) => plan.is_empty(),
+        Err(error) => leaves_target_alone(error),
+    };
+    let checkpoint = (!(is_useless && repo.withdraw(&checkpoint).is_ok())).then_some(checkpoint);
+    let (plan, bytes_written) = result?;
     Ok(RestoreReport { snapshot: snapshot.clone(), checkpoint, plan, bytes_written })
+}
+
+/// Restores a target that was just saved, planning by what the checkpoint says of it.
+#[expect(clippy::too_many_arguments, reason = "the two ends of a restore meet here")]
+fn restore_saved(
+    target: &dyn Target,
+    repo: &Repository,
+    checkpoint: &Snapshot,
+    listing: &dyn Listing,
+    tree: &Tree,
+    scope: &Scope,
+    mode: Mode,
+    monitor: &dyn Monitor,
+) -> Result<(Plan, u64)> {
+    let before = repo.tree(&checkpoint.manifest.tree)?;
+    let pairs = differences(repo, &before, tree, scope)?;
+    let plan = Planner::new(listing, scope.clone(), mode).plan(pairs, documents(tree, scope))?;
+    let bytes_written = apply(target, repo, listing, &plan, monitor)?;
+    Ok((plan, bytes_written))
+}
+
+/// Tells whether a restore that ended with this error had not begun to change the target.
+fn leaves_target_alone(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Refused { .. }
+            | Error::Repository(_)
+            | Error::Interrupted
+            | Error::Endpoint(crate::endpoint::Error::Changed { .. } | crate::endpoint::Error::Interrupted)
+    )
 }
 
 /// Returns the checkpoint that was taken before the last restore of a store.
@@ -236,6 +264,12 @@ fn guard(snapshot: &Snapshot, tree: &Tree, scope: &Scope, options: &RestoreOptio
         );
     }
     if documents(tree, scope) == 0 && !options.allow.empty {
+        if snapshot.manifest.reason != Reason::Backup {
+            return refuse(
+                format!("the store was empty before that restore ({scope}): undoing it would remove everything in it"),
+                "`--allow-empty` accepts that",
+            );
+        }
         return refuse(
             format!(
                 "snapshot {id} holds no document of this scope ({scope}); truncating would remove everything in it"
@@ -246,7 +280,7 @@ fn guard(snapshot: &Snapshot, tree: &Tree, scope: &Scope, options: &RestoreOptio
     if snapshot.manifest.is_incomplete() && !options.allow.incomplete {
         return refuse(
             format!(
-                "{} documents could not be read when snapshot {id} was taken; truncating may remove them",
+                "documents that could not be read when snapshot {id} was taken ({}) may be removed by truncating",
                 snapshot.manifest.counts.unread
             ),
             "restore without `--after-truncate`, or accept it with `--allow-incomplete`",
@@ -373,6 +407,11 @@ impl<'a> Planner<'a> {
     fn change_type(&mut self, live: &Entry, entry: Entry) -> Result<()> {
         if self.plan.mode == Mode::Merge {
             return Err(in_the_way(&live.path));
+        }
+        // What is no document is never removed, so neither is the directory that holds it.
+        let obstacles = self.listing.obstacles();
+        if let Some(obstacle) = obstacles.iter().find(|obstacle| obstacle.is_within(live.path.as_bytes())) {
+            return Err(in_the_way(obstacle));
         }
         let found = self.number(&live.path)?;
         self.plan.removals.push(Removal { path: live.path.clone(), found, is_in_the_way: true });

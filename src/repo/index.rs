@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use super::codec::Codec;
+use super::format::FormatError;
+use super::format::header::{self, FileKind, HEADER_BYTES};
 use super::format::index::IndexedPack;
 use super::format::pack::{self, Directory, FrameEntry, FrameKind, TRAILER_BYTES};
 use super::{Error, Result, format};
@@ -225,6 +227,16 @@ fn read_directory(storage: &dyn Storage, codec: &Codec, id: PackId, size: u64) -
         let length = length.min(size);
         storage.read_range(&name, size - length, usize::try_from(length).expect("a tail fits the memory"))
     };
+    let first = usize::try_from(size.min(HEADER_BYTES as u64)).expect("a header fits the memory");
+    match storage.read_range(&name, 0, first) {
+        Err(e) if e.kind == ErrorKind::NotFound => return Ok(None),
+        result => match header::strip(FileKind::Pack, &result?) {
+            // One flipped bit must not pass for a newer format, which would stop everything.
+            Err(e @ FormatError::TooNew(_)) if PackId::of(&storage.read(&name)?) == id => return Err(damaged(e)),
+            Err(FormatError::TooNew(what)) => return Err(damaged(FormatError::Malformed(what))),
+            result => drop(result.map_err(damaged)?),
+        },
+    }
     let mut tail = match read(TAIL_BYTES) {
         Err(e) if e.kind == ErrorKind::NotFound => return Ok(None),
         result => result?,
@@ -232,7 +244,7 @@ fn read_directory(storage: &dyn Storage, codec: &Codec, id: PackId, size: u64) -
     let trailer = pack::decode_trailer(&tail).map_err(damaged)?;
     let wanted = trailer.blob_bytes + TRAILER_BYTES;
     if wanted as u64 > size {
-        return Err(damaged(format::FormatError::malformed("its directory claims to be larger than the file")));
+        return Err(damaged(FormatError::malformed("its directory claims to be larger than the file")));
     }
     if tail.len() < wanted {
         tail = read(wanted as u64)?;

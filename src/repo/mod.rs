@@ -111,6 +111,11 @@ impl Error {
 /// The result of a repository operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Tells whether there are packs or snapshots here, so that a `config` which is not ours is a damaged one.
+fn is_repository(storage: &dyn Storage) -> Result<bool> {
+    Ok(!storage.list(index::PACKS)?.is_empty() || !storage.list(snapshot::FOLDER)?.is_empty())
+}
+
 /// An open repository. Shared by threads; any number of processes may have it open, writing or not.
 #[derive(Debug)]
 pub struct Repository {
@@ -175,6 +180,10 @@ impl Repository {
             }
             result => result?,
         };
+        if !file.is_empty() && !format::header::is_ours(&file) && !is_repository(&*storage)? {
+            // Many a directory has a file of this name.
+            return Err(Error::NotARepository { location: storage.location() });
+        }
         let config = format::config::decode(&file, &codec)
             .map_err(|e| Error::from_format(format!("the configuration of {}", storage.location()), e))?;
         let repo = Self::new(storage, codec, config.clone());

@@ -11,7 +11,8 @@ use crate::model::hash::{ChunkId, Root, SnapshotId};
 use crate::model::scope::Scope;
 use crate::storage::ErrorKind;
 
-const FOLDER: &str = "snapshots";
+/// Folder of the snapshots.
+pub const FOLDER: &str = "snapshots";
 
 /// Why a snapshot was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,7 +281,7 @@ impl Repository {
             result => result?,
         };
         let damaged = |what: &str| Error::Damaged { object: format!("snapshot {}", name.id), what: what.to_owned() };
-        // A newer format is said before a hash is believed wrong: both files may be fine.
+        // The hash goes first: a flipped bit must not pass for a newer format.
         let manifest = format::snapshot::decode(&file, &self.codec);
         if SnapshotId::of(&file) != name.id {
             return Err(damaged("its bytes do not match its name"));

@@ -8,11 +8,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    Access, AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, accessat, fchmod, fstat, fsync,
-    futimens, mkdirat, openat, renameat, renameat_with, statat, syncfs, unlinkat,
+    Access, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, accessat, fchmod,
+    flock, fstat, fsync, futimens, mkdirat, openat, renameat, renameat_with, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 use tempfile::TempDir;
@@ -24,6 +25,9 @@ use crate::monitor::{Monitor, Task};
 
 /// What the names of unfinished restores begin with. A scan does not take them for documents.
 pub const STAGING_PREFIX: &str = ".metastash-restore-";
+
+/// How long a folder is left alone whose restore has perhaps not locked it yet.
+const LOCKING_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Files that share one folder while they wait to be moved.
 const FILES_PER_FOLDER: usize = 1024;
@@ -52,6 +56,8 @@ impl<'a> DirectoryStaging<'a> {
         let (folder, layout) = staging_folder(root)?;
         let open = || {
             let folder_fd = open_root(folder.path())?;
+            // Not every file system has locks. Where there are none, nobody takes the folder for abandoned.
+            let _ = flock(&folder_fd, FlockOperation::NonBlockingLockExclusive);
             // What a new directory lacks of all permissions is the umask; asking for it otherwise means setting it.
             mkdirat(&folder_fd, "umask", Mode::from_raw_mode(0o777))?;
             let umask = 0o777 & !mode_of(&statat(&folder_fd, "umask", AtFlags::SYMLINK_NOFOLLOW)?);
@@ -300,7 +306,10 @@ impl StagingWriter for FileWriter<'_> {
 }
 
 fn staging_folder(root: &Path) -> Result<(TempDir, Layout)> {
-    let within = |parent: &Path| tempfile::Builder::new().prefix(STAGING_PREFIX).tempdir_in(parent);
+    let within = |parent: &Path| {
+        remove_abandoned(parent);
+        tempfile::Builder::new().prefix(STAGING_PREFIX).tempdir_in(parent)
+    };
     let is_empty = match fs::read_dir(root) {
         Ok(mut entries) => entries.next().is_none(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => true,
@@ -315,6 +324,25 @@ fn staging_folder(root: &Path) -> Result<(TempDir, Layout)> {
     }
     let folder = within(root).map_err(|e| Error::io("write to", root.display(), e))?;
     Ok((folder, Layout::Numbered))
+}
+
+/// Removes what restores that were killed left behind. A restore that is running holds a lock on its folder, and the lock
+/// goes with its process. What can't be removed stays: it is in nobody's way.
+fn remove_abandoned(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(STAGING_PREFIX.as_bytes()));
+    for folder in folders {
+        // Between its making and its locking a folder looks abandoned: it gets a minute.
+        let is_young = |modified: SystemTime| modified.elapsed().is_ok_and(|age| age < LOCKING_TIME_MAX);
+        let modified = folder.metadata().and_then(|metadata| metadata.modified());
+        if modified.map_or(true, is_young) {
+            continue;
+        }
+        let lock = open_root(&folder.path()).and_then(|fd| flock(&fd, FlockOperation::NonBlockingLockExclusive));
+        if lock.is_ok() {
+            let _ = fs::remove_dir_all(folder.path());
+        }
+    }
 }
 
 fn device(path: &Path) -> Option<u64> {

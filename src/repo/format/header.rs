@@ -11,6 +11,11 @@ const FEATURES_KNOWN: u32 = 0;
 
 const MAGIC: &[u8; 8] = b"METASTSH";
 
+/// Tells whether a file claims to be one of ours.
+pub fn is_ours(file: &[u8]) -> bool {
+    file.starts_with(MAGIC)
+}
+
 /// What kind of file a header begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

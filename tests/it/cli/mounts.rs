@@ -1,0 +1,119 @@
+//! File systems that are full or read-only. Mounting takes privileges: without them these tests do nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{Sandbox, state};
+
+/// A mount that is undone in the end.
+struct Mount {
+    place: PathBuf,
+}
+
+impl Mount {
+    fn new(place: &Path, arguments: &[&str]) -> Option<Self> {
+        fs::create_dir_all(place).unwrap();
+        let mount = |arguments: &[&str]| {
+            let mut command = Command::new("mount");
+            command.args(arguments).arg(place).stdout(Stdio::null()).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        mount(arguments).then(|| Self { place: place.to_owned() })
+    }
+
+    fn small(place: &Path) -> Option<Self> {
+        Self::new(place, &["-t", "tmpfs", "-o", "size=1m", "none"])
+    }
+
+    fn make_read_only(&self) -> bool {
+        let mut command = Command::new("mount");
+        command.args(["-o", "remount,ro,bind"]).arg(&self.place).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.place).status();
+    }
+}
+
+/// Writes what does not compress.
+fn fill(path: &Path, bytes: usize) {
+    let mut noise = vec![0; bytes];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    fs::write(path, noise).unwrap();
+}
+
+#[test]
+fn backup_to_a_full_disk() {
+    let sandbox = Sandbox::new();
+    let Some(_mount) = Mount::small(&sandbox.path("disk")) else { return };
+    sandbox.done("backup --store store --repo disk/r --label old");
+    fill(&sandbox.path("store/large"), 3 << 20);
+    sandbox.settle();
+    let ran = sandbox.run("backup --store store --repo disk/r");
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("error: cannot write "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.ends_with("hint: make room on the disk of the repository, then run it again\n"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(fs::read_dir(sandbox.path("disk/r/tmp")).unwrap().count(), 0);
+    assert!(sandbox.done("check --read-data --repo disk/r").starts_with("no damage found; checked 1 snapshot"));
+    sandbox.done("restore old --store elsewhere --repo disk/r");
+    assert_eq!(sandbox.read("elsewhere/UUID"), "top\n");
+}
+
+#[test]
+fn restore_to_a_full_disk() {
+    let sandbox = Sandbox::new();
+    fill(&sandbox.path("store/large"), 3 << 20);
+    sandbox.done("backup --store store");
+    let Some(_mount) = Mount::small(&sandbox.path("disk")) else { return };
+    sandbox.write("disk/target/UUID", "mine\n");
+    sandbox.settle();
+    // Into a directory that holds something, and into one that is still to be made.
+    for target in ["disk/target", "disk/fresh", "disk"] {
+        let before = state(&sandbox.path("disk"));
+        let ran = sandbox.run(&format!("restore latest --store {target}"));
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(
+            ran.stderr.ends_with("hint: make room on the disk of the store, then run it again\n"),
+            "{}",
+            ran.stderr
+        );
+        assert!(before == state(&sandbox.path("disk")), "{target}");
+    }
+}
+
+#[test]
+fn read_only_repository() {
+    let sandbox = Sandbox::new();
+    sandbox.done("backup --store store --repo r --label old");
+    let r = sandbox.path("r");
+    let Some(mount) = Mount::new(&r, &["--bind", r.to_str().unwrap()]) else { return };
+    if !mount.make_read_only() {
+        return;
+    }
+    sandbox.write("store/UUID", "changed\n");
+    sandbox.settle();
+    sandbox.done("snapshots --repo r");
+    sandbox.done("check --read-data --repo r");
+    sandbox.done("backup --dry-run --repo r --store store");
+    for words in ["backup --store store --repo r", "restore old --store store --repo r"] {
+        let before = state(sandbox.folder.path());
+        let ran = sandbox.run(words);
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains("Read-only file system"), "{}", ran.stderr);
+        let hint = "hint: check the permissions of the repository, and whether its disk is read-only\n";
+        assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
+        assert!(before == state(sandbox.folder.path()), "{words}");
+    }
+    // What needs no checkpoint needs no writing.
+    assert!(!sandbox.done("restore old --store elsewhere --repo r").contains("checkpoint"));
+    sandbox.done("restore old --store store --repo r --no-checkpoint");
+    assert_eq!(sandbox.read("store/UUID"), "top\n");
+}

@@ -1,0 +1,16 @@
+//! The tests of the library and of the command, one module for each promise or room.
+
+#![allow(clippy::unwrap_used, reason = "a test whose stage can't be set up should fail where that is noticed")]
+
+mod arrows;
+mod cli;
+mod conformance;
+mod counts;
+mod crash;
+mod damage;
+mod directory;
+mod formats;
+mod guards;
+mod roundtrip;
+mod support;
+mod writers;
