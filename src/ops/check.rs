@@ -15,6 +15,9 @@ use crate::repo::index::Index;
 use crate::repo::snapshot::Snapshot;
 use crate::repo::{self, Repository};
 
+/// Packs of up to this many bytes are verified several at once.
+const HELD_AT_ONCE_BYTES_MAX: u64 = 1 << 20;
+
 /// A part of the packs: the n-th of m. Every pack is in exactly one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
@@ -128,19 +131,21 @@ impl CheckReport {
             (0..index.packs().len()).filter(|n| is_in_part(&index.packs()[*n].id.to_string(), part)).collect();
         let bytes = chosen.iter().map(|n| index.packs()[*n].size_bytes).sum();
         monitor.start(Task::Verify, Some(bytes));
-        let verdicts: Result<Vec<_>> = chosen
-            .par_iter()
-            .map(|n| {
-                if monitor.is_interrupted() {
-                    return Err(Error::Interrupted);
-                }
-                let verdict = repo.verify_pack(index, *n)?;
-                monitor.advance(index.packs()[*n].size_bytes);
-                Ok(verdict)
-            })
-            .collect();
+        let verify = |n: &usize| {
+            if monitor.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let verdict = repo.verify_pack(index, *n)?;
+            monitor.advance(index.packs()[*n].size_bytes);
+            Ok((*n, verdict))
+        };
+        // A large pack is held whole, and its frames keep all threads busy: one at a time.
+        let (large, small): (Vec<usize>, Vec<usize>) =
+            chosen.into_iter().partition(|n| index.packs()[*n].size_bytes > HELD_AT_ONCE_BYTES_MAX);
+        let mut verdicts = large.iter().map(verify).collect::<Result<Vec<_>>>()?;
+        verdicts.extend(small.par_iter().map(verify).collect::<Result<Vec<_>>>()?);
         let mut known = Known { index, read_packs: HashSet::new(), sound: HashSet::new() };
-        for (n, verdict) in chosen.into_iter().zip(verdicts?) {
+        for (n, verdict) in verdicts {
             known.read_packs.insert(u32::try_from(n).expect("an index counts packs in 32 bits"));
             known.sound.extend(verdict.sound);
             self.findings.extend(verdict.damage.into_iter().map(|error| Finding { error }));

@@ -1,5 +1,7 @@
 //! Verifying stored bytes against the hashes they are named by.
 
+use rayon::prelude::*;
+
 use super::chunks::{cut, mismatch};
 use super::format::header::{self, FileKind};
 use super::format::pack::FrameKind;
@@ -18,7 +20,7 @@ pub struct PackVerdict {
 }
 
 impl Repository {
-    /// Reads every byte of the pack with this number in the index and verifies every chunk in it.
+    /// Reads every byte of the pack with this number in the index and verifies every chunk in it, frames in parallel.
     ///
     /// # Errors
     /// When the storage can't be read. Damage is no error here, but part of the verdict.
@@ -40,24 +42,33 @@ impl Repository {
         } else {
             damaged("its bytes do not match its name");
         }
-        for frame in 0..pack.directory.frames.len() {
-            self.verify_frame(index, number, frame, &file, &mut verdict);
+        let frames: Vec<PackVerdict> = (0..pack.directory.frames.len())
+            .into_par_iter()
+            .map(|frame| self.verify_frame(index, number, frame, &file))
+            .collect();
+        for frame in frames {
+            verdict.sound.extend(frame.sound);
+            verdict.damage.extend(frame.damage);
         }
         Ok(verdict)
     }
 
-    fn verify_frame(&self, index: &Index, pack: usize, frame: usize, file: &[u8], verdict: &mut PackVerdict) {
+    fn verify_frame(&self, index: &Index, pack: usize, frame: usize, file: &[u8]) -> PackVerdict {
+        let mut verdict = PackVerdict::default();
         let entry = &index.packs()[pack].directory.frames[frame];
         let directory = &index.packs()[pack].directory;
         let object = || format!("frame {frame} of pack {}", index.packs()[pack].id);
         let start = usize::try_from(entry.offset).unwrap_or(usize::MAX);
         let Some(blob) = file.get(start..start.saturating_add(entry.stored_bytes as usize)) else {
             verdict.damage.push(Error::Damaged { object: object(), what: "it is cut off".to_owned() });
-            return;
+            return verdict;
         };
         let raw = match self.codec.decode(blob, entry.raw_bytes as usize) {
             Ok(raw) => raw,
-            Err(error) => return verdict.damage.push(Error::from_format(object(), error)),
+            Err(error) => {
+                verdict.damage.push(Error::from_format(object(), error));
+                return verdict;
+            }
         };
         let number = |value: usize| u32::try_from(value).expect("an index counts packs and frames in 32 bits");
         let mut location = Location { pack: number(pack), frame: number(frame), start: 0, length: 0 };
@@ -71,5 +82,6 @@ impl Repository {
                 verdict.damage.push(mismatch(index, &location, &id));
             }
         }
+        verdict
     }
 }
