@@ -184,7 +184,10 @@ fn hint_for_repository(error: &repo::Error) -> Option<String> {
         }
         repo::Error::Storage(error) => match error.kind {
             storage::ErrorKind::Full => "make room on the disk of the repository, then run it again",
-            storage::ErrorKind::Denied => "check the permissions of the repository, and whether its disk is read-only",
+            storage::ErrorKind::Denied => {
+                "check the permissions of the repository, and whether its disk is read-only (a restore can do without writing to \
+                 it: `--no-checkpoint`)"
+            }
             _ => return None,
         },
     };

@@ -76,11 +76,13 @@ impl Output {
 
 /// Returns the fields for a path: text, and the exact bytes where these are not UTF-8.
 pub(crate) fn path_fields(path: &EntryPath) -> Map<String, Value> {
-    let mut fields = Map::from_iter([("path".to_owned(), json!(path.to_string()))]);
-    if std::str::from_utf8(path.as_bytes()).is_err() {
-        fields.insert("path_hex".to_owned(), json!(hex(path.as_bytes())));
+    match std::str::from_utf8(path.as_bytes()) {
+        Ok(path) => Map::from_iter([("path".to_owned(), json!(path))]),
+        Err(_) => Map::from_iter([
+            ("path".to_owned(), json!(path.to_string())),
+            ("path_hex".to_owned(), json!(hex(path.as_bytes()))),
+        ]),
     }
-    fields
 }
 
 /// Returns bytes as hexadecimal digits.

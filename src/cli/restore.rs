@@ -5,17 +5,18 @@ use std::time::Instant;
 use anyhow::Result;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use metastash::endpoint::Source;
 use metastash::endpoint::directory::DirectoryStore;
 use metastash::model::scope::Scope;
 use metastash::ops::restore::{
     Allow, Mode, Plan, RestoreOptions, RestoreReport, last_checkpoint, plan_restore, restore,
 };
 use metastash::repo::Repository;
-use metastash::repo::snapshot::Snapshot;
+use metastash::repo::snapshot::{Reference, Snapshot};
 use serde_json::{Value, json};
 
 use super::args::{Global, RestoreArgs, UndoArgs};
-use super::exit::Code;
+use super::exit::{Code, Refusal};
 use super::open;
 use super::output::{Output, bytes, count, path_fields, short};
 use super::progress::Progress;
@@ -24,6 +25,7 @@ pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress
     let target = open::target(global)?;
     let repo = open::repository(global)?;
     let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref(), global)?;
+    refuse_foreign_latest(args, &snapshot, &target)?;
     let options = RestoreOptions {
         project: args.project.clone(),
         mode: if args.after_truncate { Mode::Truncate } else { Mode::Merge },
@@ -36,6 +38,28 @@ pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress
         author: open::author(),
     };
     plan_or_restore(&target, &repo, &snapshot, &options, args.dry_run, output, progress)
+}
+
+/// Refuses to truncate a store to the latest backup of another: who says `latest` means a backup of this store.
+fn refuse_foreign_latest(args: &RestoreArgs, snapshot: &Snapshot, target: &DirectoryStore) -> Result<()> {
+    let manifest = &snapshot.manifest;
+    let is_own = manifest.store == target.location() && manifest.host == open::author().host;
+    let is_empty = std::fs::read_dir(target.root()).map_or(true, |mut entries| entries.next().is_none());
+    if is_own || is_empty || !args.after_truncate || !matches!(args.snapshot, Reference::Latest(_)) {
+        return Ok(());
+    }
+    Err(Refusal {
+        message: format!(
+            "the repository has no backup of {}; `{}` is of {}:{}",
+            target.location(),
+            args.snapshot,
+            manifest.host,
+            manifest.store
+        ),
+        hint: format!("name it by its id if that is what you mean: {}", short(&snapshot.id)),
+        code: 14,
+    }
+    .into())
 }
 
 pub(crate) fn undo(args: &UndoArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
@@ -70,6 +94,14 @@ fn plan_or_restore(
         let report = restore(target, repo, snapshot, options, progress)?;
         progress.clear();
         show_report(&report, began.elapsed().as_secs_f64(), output)?;
+    }
+    if snapshot.manifest.is_incomplete() {
+        output.result(&format!(
+            "snapshot {} is incomplete: what could not be read when it was taken ({}) is not in it",
+            short(&snapshot.id),
+            snapshot.manifest.counts.unread
+        ))?;
+        return Ok(Code::Unread);
     }
     Ok(Code::Done)
 }

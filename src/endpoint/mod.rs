@@ -114,11 +114,14 @@ pub trait Listing: Send + Sync {
     /// Returns the paths at which there is something that is no document and is never touched.
     fn obstacles(&self) -> &[EntryPath];
 
+    /// Returns the directories that are in the listing but could not be listed: nothing is known of what is in them.
+    fn unlisted(&self) -> &[EntryPath];
+
     /// Returns what is not in the listing though it should be.
     fn problems(&self) -> &[Problem];
 
-    /// Returns when the listing began, in nanoseconds since 1970, less the coarseness of the store's clock: an entry
-    /// written at that time or later may be written again without its stamp moving.
+    /// Tells whether an entry with this stamp may be written again without its stamp moving: it was written when the
+    /// listing began or later, give or take the coarseness of the store's clock.
     fn is_racy(&self, stamp: &Stamp) -> bool;
 
     /// Returns a reader of documents, for one thread.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::contents::{self, Before, Read, Stored};
+use super::compare::{Comparison, compare, directory, stamp_to_keep};
+use super::contents::{self, Read, Stored};
 use super::live::listed;
 use super::{Author, Error, Result};
 use crate::endpoint::{self, Listing, Source};
-use crate::model::entry::{Body, Entry, Stamp};
+use crate::model::entry::{Body, Entry};
 use crate::model::hash::SnapshotId;
 use crate::model::merge::{Pair, merge};
 use crate::model::scope::Scope;
@@ -90,18 +91,6 @@ pub struct BackupReport {
     pub bytes_read: u64,
     /// Bytes added to packs.
     pub bytes_stored: u64,
-}
-
-/// What comparing a listing with the parent gave.
-#[derive(Default)]
-struct Comparison {
-    /// Documents to read, in path order.
-    reads: Vec<Read>,
-    /// What changed without being read: removals and directories.
-    records: Vec<Record>,
-    new: u64,
-    removed: u64,
-    unchanged: u64,
 }
 
 /// The parent of a backup: the latest snapshot of the same store that covers the scope.
@@ -223,14 +212,9 @@ fn unsaved(source: &dyn Source, unread: u64) -> Error {
 }
 
 /// Returns the time of a new snapshot: now, but after the parent's even when both fall into one millisecond or the clock
-/// was put back a little. `latest` and `undo` go by it.
+/// was put back. `latest` and `undo` go by it; what the clock said is kept as the time of the scan.
 fn time_after(parent: Option<&Parent>) -> i64 {
-    const PUT_BACK_MS_MAX: i64 = 60_000;
-    let now = now_ms();
-    match parent.map(|parent| parent.snapshot.manifest.time_ms) {
-        Some(before) if (now..now + PUT_BACK_MS_MAX).contains(&before) => before + 1,
-        _ => now,
-    }
+    parent.map_or(0, |parent| parent.snapshot.manifest.time_ms.saturating_add(1)).max(now_ms())
 }
 
 fn now_ms() -> i64 {
@@ -273,86 +257,13 @@ fn compare_if_readable(
     parent: Option<Parent>,
     options: &BackupOptions,
 ) -> Result<(Comparison, Option<Parent>)> {
-    match compare(repo, listing, parent.as_ref(), options) {
+    let before = parent.as_ref().map(|parent| repo.entries(&parent.tree, &options.scope));
+    match compare(listing, before.into_iter().flatten(), options.force) {
         Err(Error::Repository(error)) if error.is_damage() && parent.is_some() => {
-            Ok((compare(repo, listing, None, options)?, None))
+            Ok((compare(listing, std::iter::empty(), options.force)?, None))
         }
         result => Ok((result?, parent)),
     }
-}
-
-fn compare(
-    repo: &Repository,
-    listing: &dyn Listing,
-    parent: Option<&Parent>,
-    options: &BackupOptions,
-) -> Result<Comparison> {
-    let mut comparison = Comparison::default();
-    let before = parent.map(|parent| repo.entries(&parent.tree, &options.scope));
-    for pair in merge(listed(listing), before.into_iter().flatten()) {
-        let pair: Result<_> = pair;
-        match pair? {
-            Pair::Left((n, found)) => {
-                if let Some(size) = found.size {
-                    comparison.new += 1;
-                    comparison.reads.push(Read { n, size, before: None });
-                } else {
-                    comparison.records.push(Record::Present(directory(found)));
-                }
-            }
-            Pair::Right(entry) => {
-                comparison.removed += u64::from(entry.document().is_some());
-                comparison.records.push(Record::Removed(entry.path));
-            }
-            Pair::Both((n, found), entry) => comparison.push_both(listing, n, found, &entry, options.force),
-        }
-    }
-    Ok(comparison)
-}
-
-impl Comparison {
-    fn push_both(&mut self, listing: &dyn Listing, n: u32, found: endpoint::Found, entry: &Entry, force: bool) {
-        match (found.size, entry.document()) {
-            (Some(size), Some(document)) => {
-                let is_same_size = size == document.size;
-                if !force && is_same_size && entry.mode == found.mode && entry.stamp.proves_unchanged(&found.stamp) {
-                    self.unchanged += 1;
-                    return;
-                }
-                let kept = stamp_to_keep(listing, found.stamp);
-                let is_same_otherwise = is_same_size && entry.mode == found.mode && entry.stamp == kept;
-                let is_mode_changed = entry.mode != found.mode;
-                let before = Before { content: document.content, is_same_otherwise, is_mode_changed };
-                self.reads.push(Read { n, size, before: Some(Box::new(before)) });
-            }
-            (Some(size), None) => {
-                self.new += 1;
-                self.reads.push(Read { n, size, before: None });
-            }
-            (None, document) => {
-                self.removed += u64::from(document.is_some());
-                if document.is_some() || entry.mode != found.mode {
-                    self.records.push(Record::Present(directory(found)));
-                }
-            }
-        }
-    }
-
-    /// Returns an upper bound of the number of entries that differ from the parent's.
-    fn count(&self) -> usize {
-        self.reads.len() + self.records.len()
-    }
-}
-
-fn directory(found: endpoint::Found) -> Entry {
-    // The stamp of a directory moves whenever something in it does: kept, it would only make noise.
-    Entry { path: found.path, body: Body::Directory, mode: found.mode, stamp: Stamp::default() }
-}
-
-/// Returns the stamp to keep for an entry: one that proves nothing when the entry could still be written in the same
-/// tick of the clock.
-fn stamp_to_keep(listing: &dyn Listing, stamp: Stamp) -> Stamp {
-    if listing.is_racy(&stamp) { stamp.untrusted() } else { stamp }
 }
 
 fn guard_empty(listing: &dyn Listing, changes: &Comparison, options: &BackupOptions) -> Result<()> {
@@ -414,7 +325,7 @@ impl Progress {
             }
             for (read, stored) in stored.documents {
                 let is_same = stored.as_ref().zip(read.before.as_ref()).is_some_and(|(stored, before)| {
-                    before.is_same_otherwise && before.content == stored.document.content
+                    before.is_same_otherwise && before.content == Some(stored.document.content)
                 });
                 let record = self.record(listing, &read, stored);
                 if !is_same {
@@ -443,7 +354,7 @@ impl Progress {
         let mut tree = TreeWriter::new();
         let reads: std::collections::VecDeque<u32> = changes.reads.iter().map(|read| read.n).collect();
         let before = parent.map(|parent| repo.entries(&parent.tree, &options.scope));
-        let mut rest = Rest { listing, pairs: Box::new(merge(listed(listing), before.into_iter().flatten())), reads };
+        let mut rest = Rest { pairs: Box::new(merge(listed(listing), before.into_iter().flatten())), reads };
         contents::store(repo, listing, &changes.reads, claims, monitor, |stored| {
             for frame in stored.frames {
                 writer.put_documents(frame)?;
@@ -469,15 +380,14 @@ impl Progress {
         let found = listing.found(read.n as usize);
         let Some(Stored { document, stamp }) = stored else {
             self.counts.unread += 1;
-            self.counts.removed += u64::from(read.before.is_some());
             return read.before.as_ref().map(|_| Record::Removed(found.path));
         };
         self.read += 1;
         self.bytes_read += document.size;
         let stamp = stamp_to_keep(listing, stamp);
-        match &read.before {
+        match read.before.as_ref().and_then(|before| before.content) {
             None => self.counts.new += 1,
-            Some(before) if before.content != document.content => self.counts.changed += 1,
+            Some(before) if before != document.content => self.counts.changed += 1,
             Some(_) => self.unchanged += 1,
         }
         let entry = Entry { path: found.path, body: Body::Document(document), mode: found.mode, stamp };
@@ -492,6 +402,7 @@ impl Progress {
             && !self.is_different
             && parent.tree.root() == tree.root()
             && parent.snapshot.manifest.scope == options.scope
+            && parent.snapshot.manifest.reason == Reason::Backup
             && parent.snapshot.manifest.counts.unread == self.counts.unread
     }
 
@@ -505,7 +416,6 @@ type ListedPairs<'a> = Box<dyn Iterator<Item = Result<Pair<(u32, endpoint::Found
 
 /// What a new tree takes over without reading: directories, and documents that are as in the parent.
 struct Rest<'a> {
-    listing: &'a dyn Listing,
     pairs: ListedPairs<'a>,
     reads: std::collections::VecDeque<u32>,
 }
@@ -524,7 +434,6 @@ impl Rest<'_> {
                 self.reads.pop_front();
                 return Ok(None);
             }
-            debug_assert!((n as usize) < self.listing.len());
             match before {
                 _ if found.size.is_none() => return Ok(Some(directory(found))),
                 Some(before) => return Ok(Some(before)),

@@ -84,7 +84,9 @@ pub fn check(repo: &Repository, depth: Depth, monitor: &dyn Monitor) -> Result<C
     let list = repo.snapshots()?;
     let index = repo.index()?;
     let mut report = CheckReport { snapshots: list.snapshots.len() as u64, ..CheckReport::default() };
-    report.findings.extend(list.unreadable.into_iter().map(|error| Finding { error }));
+    for error in list.unreadable {
+        report.note(error)?;
+    }
     report.findings.extend(index.damaged().iter().map(|error| Finding { error: copy_of(error) }));
     let known = match depth {
         Depth::Quick => Known { index: &index, read_packs: HashSet::new(), sound: HashSet::new() },
@@ -213,12 +215,21 @@ impl CheckReport {
         Ok(is_sound)
     }
 
-    fn tree_is_damaged(&mut self, snapshot: &Snapshot, error: repo::Error) -> Result<()> {
+    /// Adds a finding, once. What is no damage is an error.
+    fn note(&mut self, error: repo::Error) -> Result<()> {
         if !error.is_damage() {
             return Err(error.into());
         }
+        let text = error.to_string();
+        if self.findings.iter().all(|finding| finding.error.to_string() != text) {
+            self.findings.push(Finding { error });
+        }
+        Ok(())
+    }
+
+    fn tree_is_damaged(&mut self, snapshot: &Snapshot, error: repo::Error) -> Result<()> {
+        self.note(error)?;
         self.unreadable_trees.insert(snapshot.id);
-        self.findings.push(Finding { error });
         Ok(())
     }
 

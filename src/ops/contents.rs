@@ -47,8 +47,8 @@ pub(super) struct Read {
 /// A document to read as it is in the parent snapshot.
 #[derive(Debug, Clone)]
 pub(super) struct Before {
-    /// Its content.
-    pub content: ContentId,
+    /// Its content; nothing for a directory whose place a document has taken.
+    pub content: Option<ContentId>,
     /// Whether all but the content is known to be the same.
     pub is_same_otherwise: bool,
     /// Whether its permissions are others.

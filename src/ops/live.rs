@@ -52,6 +52,10 @@ pub(super) fn live_differences(
     for pair in merge(listed(listing), entries) {
         let pair: Result<_> = pair;
         match pair? {
+            // What is in a directory that could not be listed is not known to be gone.
+            Pair::Right(entry) if is_unlisted(listing, &entry.path) => {
+                found.unread += u64::from(entry.document().is_some());
+            }
             Pair::Right(entry) => waiting.push(Waiting { live: None, entry: Some(entry) }),
             Pair::Left(live) => waiting.push(Waiting { live: Some(live), entry: None }),
             Pair::Both(live, entry) if is_proven_same(&live.1, &entry) => {
@@ -66,6 +70,11 @@ pub(super) fn live_differences(
     }
     found.compare(listing, &mut waiting, monitor)?;
     Ok(found)
+}
+
+/// Tells whether a path lies in a directory of the listing that could not be listed.
+pub(super) fn is_unlisted(listing: &dyn Listing, path: &EntryPath) -> bool {
+    listing.unlisted().iter().any(|directory| path.is_within(directory.as_bytes()))
 }
 
 fn is_proven_same(live: &Found, entry: &Entry) -> bool {
@@ -83,7 +92,7 @@ impl LiveDifferences {
     fn compare(&mut self, listing: &dyn Listing, waiting: &mut Vec<Waiting>, monitor: &dyn Monitor) -> Result<()> {
         let resolved: Vec<_> = waiting
             .par_drain(..)
-            .map_init(|| listing.reader(), |reader, waiting| resolve(listing, &mut **reader, waiting, monitor))
+            .map_init(|| listing.reader(), |reader, waiting| resolve(&mut **reader, waiting, monitor))
             .collect();
         for pair in resolved {
             match pair? {
@@ -99,12 +108,7 @@ impl LiveDifferences {
 }
 
 /// Reads the live document of a pair; nothing if it can't be read.
-fn resolve(
-    listing: &dyn Listing,
-    reader: &mut dyn Reader,
-    waiting: Waiting,
-    monitor: &dyn Monitor,
-) -> Result<Option<Difference>> {
+fn resolve(reader: &mut dyn Reader, waiting: Waiting, monitor: &dyn Monitor) -> Result<Option<Difference>> {
     if monitor.is_interrupted() {
         return Err(Error::Interrupted);
     }
@@ -123,7 +127,6 @@ fn resolve(
             }
         },
     };
-    debug_assert!((n as usize) < listing.len());
     let live = Entry { path: found.path, body, mode: found.mode, stamp: found.stamp };
     Ok(Some(match waiting.entry {
         None => Pair::Left(live),

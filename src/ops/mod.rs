@@ -3,9 +3,11 @@
 pub mod backup;
 pub mod browse;
 pub mod check;
+mod compare;
 mod contents;
 pub mod diff;
 mod live;
+mod plan;
 pub mod restore;
 pub mod stats;
 
@@ -81,7 +83,7 @@ pub struct Author {
     pub user: String,
 }
 
-/// Returns the scopes' common meaning for messages about a missing project.
+/// Checks that a snapshot holds something of a scope.
 fn require_scope(snapshot: &repo::snapshot::Snapshot, tree: &repo::tree::Tree, scope: &Scope) -> Result<()> {
     let holds = match scope {
         Scope::System => snapshot.manifest.scope == Scope::System,

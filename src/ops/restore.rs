@@ -1,36 +1,25 @@
 //! Restore: find out what differs, save the target as it is, then put back what differs and, if asked, remove the rest.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-
 use rayon::prelude::*;
 
 use super::backup::{BackupOptions, backup_listed};
-use super::live::{listed, live_differences};
+use super::live::live_differences;
+use super::plan::Planner;
+pub use super::plan::{Mode, Plan, PlanCounts};
 use super::{Author, Error, Result, require_scope};
-use crate::endpoint::{Found, Listing, Put, Removal, Staging, StagingWriter, Target};
-use crate::model::entry::{Document, Entry};
+use crate::endpoint::{Listing, Put, Staging, StagingWriter, Target};
+use crate::model::entry::Document;
 use crate::model::hash::{ChunkId, ContentId};
-use crate::model::merge::Pair;
-use crate::model::path::{EntryPath, escape};
+use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
-use crate::monitor::{Monitor, Task};
+use crate::monitor::{Monitor, Severity, Task};
 use crate::repo::chunks::cut;
 use crate::repo::format::pack::FrameKind;
 use crate::repo::index::{Index, Location};
 use crate::repo::snapshot::{Manifest, Reason, Snapshot};
-use crate::repo::tree::{Difference, Tree, differences};
+use crate::repo::tree::{Tree, differences};
 use crate::repo::{self, Repository};
 use crate::storage::ErrorKind;
-
-/// What happens to documents that only the target has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// They stay.
-    Merge,
-    /// They are removed.
-    Truncate,
-}
 
 /// Dangers that were explicitly accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,63 +51,6 @@ impl RestoreOptions {
     /// Returns the options of a plain restore: merge, with a checkpoint, of all that the snapshot holds.
     pub fn new(author: Author) -> Self {
         Self { project: None, mode: Mode::Merge, checkpoint: true, allow: Allow::default(), author }
-    }
-}
-
-/// Counts of documents in a plan.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PlanCounts {
-    /// Put where there was nothing.
-    pub add: u64,
-    /// Put in place of other content (or other permissions).
-    pub replace: u64,
-    /// Only in the target; removed.
-    pub remove: u64,
-    /// Only in the target; kept.
-    pub keep: u64,
-}
-
-/// What a restore will do. Making one changes nothing.
-#[derive(Debug)]
-pub struct Plan {
-    /// How much of the store is concerned.
-    pub scope: Scope,
-    /// Whether documents that only the target has are removed.
-    pub mode: Mode,
-    /// What is put, in path order.
-    pub puts: Vec<Put>,
-    /// What is removed, in path order.
-    pub removals: Vec<Removal>,
-    /// Counts for each project and kind; empty names for what has none.
-    pub counts: BTreeMap<(String, String), PlanCounts>,
-    /// Documents that are the same on both sides.
-    pub same: u64,
-}
-
-impl Plan {
-    /// Returns the counts over all projects and kinds.
-    pub fn total(&self) -> PlanCounts {
-        self.counts.values().fold(PlanCounts::default(), |sum, counts| PlanCounts {
-            add: sum.add + counts.add,
-            replace: sum.replace + counts.replace,
-            remove: sum.remove + counts.remove,
-            keep: sum.keep + counts.keep,
-        })
-    }
-
-    /// Tells whether the target is to be changed at all.
-    pub fn is_empty(&self) -> bool {
-        self.puts.is_empty() && self.removals.is_empty()
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for put in &self.puts {
-            let sign = if put.replaces.is_some() { 'M' } else { '+' };
-            writeln!(f, "{sign} {}{}", put.path, if put.document.is_some() { "" } else { "/" })?;
-        }
-        self.removals.iter().try_for_each(|removal| writeln!(f, "- {}", removal.path))
     }
 }
 
@@ -327,158 +259,16 @@ fn plan_by_reading(
     monitor: &dyn Monitor,
 ) -> Result<Plan> {
     let found = live_differences(listing, repo.entries(tree, &scope), monitor)?;
-    if found.unread > 0 {
+    let unlisted = listing.problems().iter().filter(|problem| problem.severity == Severity::Unread).count() as u64;
+    let unread = found.unread + unlisted;
+    if unread > 0 {
         return Err(Error::Refused {
-            danger: format!(
-                "{} documents of the target can't be read, so it can't be told what to put back",
-                found.unread
-            ),
+            danger: format!("{unread} entries of the target can't be read, so it can't be told what to put back"),
             way_out: "make them readable".to_owned(),
         });
     }
     let documents = documents(tree, &scope);
     Planner::new(listing, scope, mode).plan(found.differences.into_iter().map(Ok), documents)
-}
-
-/// Turns differences into a plan.
-struct Planner<'a> {
-    listing: &'a dyn Listing,
-    walk: Box<dyn Iterator<Item = Result<(u32, Found)>> + 'a>,
-    obstacles: BTreeSet<&'a [u8]>,
-    /// The last entry of the target that must go for what lies below it.
-    cleared: Option<EntryPath>,
-    /// The last document that only the target has.
-    kept: Option<EntryPath>,
-    plan: Plan,
-}
-
-impl<'a> Planner<'a> {
-    fn new(listing: &'a dyn Listing, scope: Scope, mode: Mode) -> Self {
-        let plan = Plan { scope, mode, puts: Vec::new(), removals: Vec::new(), counts: BTreeMap::new(), same: 0 };
-        Self {
-            listing,
-            walk: Box::new(listed(listing)),
-            obstacles: listing.obstacles().iter().map(EntryPath::as_bytes).collect(),
-            cleared: None,
-            kept: None,
-            plan,
-        }
-    }
-
-    /// `documents` is how many the snapshot has in the scope.
-    fn plan(mut self, pairs: impl Iterator<Item = repo::Result<Difference>>, documents: u64) -> Result<Plan> {
-        for pair in pairs {
-            match pair? {
-                Pair::Left(live) => self.only_in_target(&live)?,
-                Pair::Right(entry) => self.put(entry, None)?,
-                Pair::Both(live, entry) if live.document().is_some() == entry.document().is_some() => {
-                    let found = self.number(&live.path)?;
-                    self.put(entry, Some(found))?;
-                }
-                Pair::Both(live, entry) => self.change_type(&live, entry)?,
-            }
-        }
-        debug_assert!(self.plan.puts.len() <= u32::MAX as usize && self.listing.len() <= u32::MAX as usize);
-        let total = self.plan.total();
-        self.plan.same = documents.saturating_sub(total.add + total.replace);
-        Ok(self.plan)
-    }
-
-    fn only_in_target(&mut self, live: &Entry) -> Result<()> {
-        let is_document = live.document().is_some();
-        let is_in_the_way = self.cleared.as_ref().is_some_and(|cleared| live.path.is_within(cleared.as_bytes()));
-        if is_document {
-            self.kept = Some(live.path.clone());
-        }
-        if self.plan.mode == Mode::Truncate {
-            let found = self.number(&live.path)?;
-            self.plan.removals.push(Removal { path: live.path.clone(), found, is_in_the_way });
-            self.count(live, |counts| counts.remove += 1);
-            return Ok(());
-        }
-        if is_in_the_way {
-            return Err(in_the_way(&live.path));
-        }
-        self.count(live, |counts| counts.keep += 1);
-        Ok(())
-    }
-
-    /// A document where the snapshot has a directory, or the reverse: what is there must go first.
-    fn change_type(&mut self, live: &Entry, entry: Entry) -> Result<()> {
-        if self.plan.mode == Mode::Merge {
-            return Err(in_the_way(&live.path));
-        }
-        // What is no document is never removed, so neither is the directory that holds it.
-        let obstacles = self.listing.obstacles();
-        if let Some(obstacle) = obstacles.iter().find(|obstacle| obstacle.is_within(live.path.as_bytes())) {
-            return Err(in_the_way(obstacle));
-        }
-        let found = self.number(&live.path)?;
-        self.plan.removals.push(Removal { path: live.path.clone(), found, is_in_the_way: true });
-        self.count(live, |counts| counts.remove += 1);
-        self.cleared = Some(live.path.clone());
-        self.put(entry, None)
-    }
-
-    fn put(&mut self, entry: Entry, replaces: Option<u32>) -> Result<()> {
-        if let Some(obstacle) = self.obstacle_to(&entry.path) {
-            return Err(in_the_way(&obstacle));
-        }
-        if let Some(kept) = self.kept.take_if(|kept| entry.path.is_within(kept.as_bytes())) {
-            // A document only the target has stands where a directory is needed.
-            let last = self.plan.removals.last_mut().filter(|removal| removal.path == kept);
-            last.ok_or_else(|| in_the_way(&kept))?.is_in_the_way = true;
-        }
-        let is_new = replaces.is_none();
-        self.count(&entry, |counts| if is_new { counts.add += 1 } else { counts.replace += 1 });
-        let Entry { path, mode, stamp, .. } = &entry;
-        let (path, mode, time_ns) = (path.clone(), *mode, stamp.time_ns);
-        self.plan.puts.push(Put { path, document: into_document(entry), mode, time_ns, replaces });
-        Ok(())
-    }
-
-    fn obstacle_to(&self, path: &EntryPath) -> Option<EntryPath> {
-        if self.obstacles.is_empty() {
-            return None;
-        }
-        let above = std::iter::successors(Some(path.clone()), EntryPath::parent);
-        above.into_iter().find(|path| self.obstacles.contains(path.as_bytes()))
-    }
-
-    fn count(&mut self, entry: &Entry, add: impl FnOnce(&mut PlanCounts)) {
-        if entry.document().is_some() {
-            let name = |part: Option<&[u8]>| part.map(escape).unwrap_or_default();
-            let key = (name(entry.path.project()), name(entry.path.kind()));
-            add(self.plan.counts.entry(key).or_default());
-        }
-    }
-
-    /// Returns the number of an entry in the listing. Paths are asked for in order.
-    fn number(&mut self, path: &EntryPath) -> Result<u32> {
-        for listed in self.walk.by_ref() {
-            let (n, found) = listed?;
-            if found.path == *path {
-                return Ok(n);
-            }
-        }
-        unreachable!("{path} was in the listing when it was compared")
-    }
-}
-
-fn into_document(entry: Entry) -> Option<Document> {
-    match entry.body {
-        crate::model::entry::Body::Document(document) => Some(document),
-        crate::model::entry::Body::Directory => None,
-    }
-}
-
-fn in_the_way(path: &EntryPath) -> Error {
-    Error::Refused {
-        danger: format!(
-            "in the target, {path} is in the way of what the snapshot holds there, and is no document to replace"
-        ),
-        way_out: "remove it; if it is a document or directory, `--after-truncate` removes it".to_owned(),
-    }
 }
 
 /// Carries a plan out. Returns the bytes of documents that were written.

@@ -107,8 +107,7 @@ impl Index {
             match pack {
                 Ok(Some(pack)) => packs.push(pack),
                 Ok(None) => {}
-                Err(error) if error.is_damage() => damaged.push(error),
-                Err(error) => return Err(error),
+                Err(error) => damaged.push(only_this_pack(error)?),
             }
         }
         for pack in packs.iter_mut().filter(|pack| pack.is_in_segment) {
@@ -172,6 +171,18 @@ impl Index {
             found.par_sort_unstable();
             Lookup(found)
         })
+    }
+}
+
+/// Returns the error of one pack as damage, which leaves the others usable: a bad sector is damage too.
+pub(super) fn only_this_pack(error: Error) -> Result<Error> {
+    match error {
+        Error::Storage(error) => {
+            let what = format!("it cannot be read: {}", error.source);
+            Ok(Error::Damaged { object: error.object, what })
+        }
+        error if error.is_damage() => Ok(error),
+        error => Err(error),
     }
 }
 

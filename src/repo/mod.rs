@@ -175,6 +175,13 @@ impl Repository {
     pub fn open(storage: Arc<dyn Storage>) -> Result<Self> {
         let codec = Codec::new(COMPRESSION_LEVEL);
         let file = match storage.read(format::config::NAME) {
+            Err(e) if e.kind == ErrorKind::NotFound && is_repository(&*storage)? => {
+                let object = format!("the configuration of {}", storage.location());
+                return Err(Error::Damaged {
+                    object,
+                    what: "it is missing, though there are packs or snapshots".to_owned(),
+                });
+            }
             Err(e) if e.kind == ErrorKind::NotFound => {
                 return Err(Error::NotARepository { location: storage.location() });
             }

@@ -12,6 +12,8 @@ use crate::storage::{self, NewObject, Storage};
 pub const FRAME_RAW_BYTES: usize = 2 << 20;
 /// Bytes at which a pack is closed and the next one begun.
 const PACK_BYTES: u64 = 16 << 20;
+/// Chunks at which a pack is closed, so that its directory stays far below what a reader accepts.
+const PACK_CHUNKS: usize = 1_000_000;
 /// Documents and trees of a backup that stores less than this share one pack, so that it puts one object, not two.
 const SMALL_BYTES: u64 = 1 << 20;
 
@@ -165,7 +167,7 @@ impl<'a> Packer<'a> {
             None => slot.insert(OpenPack::begin(self.storage)?),
         };
         open.push(kind, frame)?;
-        match slot.take_if(|open| open.bytes >= PACK_BYTES) {
+        match slot.take_if(|open| open.is_full()) {
             Some(full) => self.close(full),
             None => Ok(()),
         }
@@ -200,6 +202,10 @@ impl<'a> OpenPack<'a> {
         let stored = u32::try_from(frame.blob.len()).expect("a frame is smaller than 4 GiB");
         self.directory.push(kind, stored, &frame.lengths, &frame.prefixes);
         self.write(&frame.blob)
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= PACK_BYTES || self.directory.lengths.len() >= PACK_CHUNKS
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

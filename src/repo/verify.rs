@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::chunks::{cut, mismatch};
 use super::format::header::{self, FileKind};
 use super::format::pack::FrameKind;
-use super::index::{Index, Location, PACKS};
+use super::index::{Index, Location, PACKS, only_this_pack};
 use super::{Error, Repository, Result};
 use crate::model::hash::{ChunkId, PackId};
 use crate::storage::ErrorKind;
@@ -35,7 +35,11 @@ impl Repository {
                 damaged("it disappeared while it was checked");
                 return Ok(verdict);
             }
-            result => result?,
+            Err(e) => {
+                verdict.damage.push(only_this_pack(e.into())?);
+                return Ok(verdict);
+            }
+            Ok(file) => file,
         };
         if PackId::of(&file) == pack.id {
             header::strip(FileKind::Pack, &file).map_err(|e| Error::from_format(object, e))?;

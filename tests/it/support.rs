@@ -318,6 +318,10 @@ impl Listing for PartlyListed {
         self.listing.obstacles()
     }
 
+    fn unlisted(&self) -> &[EntryPath] {
+        self.listing.unlisted()
+    }
+
     fn problems(&self) -> &[Problem] {
         &self.problems
     }

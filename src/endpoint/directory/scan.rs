@@ -35,6 +35,7 @@ pub(super) struct DirectoryListing {
     /// All entries in path order: number of the directory, number of the child.
     order: Vec<(u32, u32)>,
     obstacles: Vec<EntryPath>,
+    unlisted: Vec<EntryPath>,
     problems: Vec<Problem>,
 }
 
@@ -102,6 +103,7 @@ pub(super) fn nothing(store: &Path) -> DirectoryListing {
         directories: Vec::new(),
         order: Vec::new(),
         obstacles: Vec::new(),
+        unlisted: Vec::new(),
         problems: Vec::new(),
     }
 }
@@ -110,7 +112,7 @@ impl DirectoryListing {
     /// Lists level by level: the directories of a level in parallel, and each large one in parallel too.
     fn walk(&mut self, root: &OwnedFd, scope: &Scope, monitor: &dyn Monitor) -> Result<()> {
         let top = self.top(root, scope)?;
-        let mut level = self.take(vec![Ok(top)], monitor);
+        let mut level = self.take(vec![top], monitor);
         while !level.is_empty() {
             let listed = level.par_iter().map(|path| list(root, path, monitor)).collect();
             level = self.take(listed, monitor);
@@ -133,21 +135,16 @@ impl DirectoryListing {
     }
 
     /// Keeps what a level of directories held and returns the paths of the next level.
-    fn take(&mut self, listed: Vec<std::result::Result<Listed, Problem>>, monitor: &dyn Monitor) -> Vec<Vec<u8>> {
+    fn take(&mut self, listed: Vec<Listed>, monitor: &dyn Monitor) -> Vec<Vec<u8>> {
         let first = self.directories.len();
         for listed in listed {
-            let listed = listed.unwrap_or_else(|problem| {
-                // An unreadable directory keeps its number, and holds nothing.
-                monitor.problem(&problem);
-                self.problems.push(problem);
-                Listed::default()
-            });
             for problem in &listed.problems {
                 monitor.problem(problem);
             }
             monitor.advance(listed.directory.children.len() as u64);
             self.problems.extend(listed.problems);
             self.obstacles.extend(listed.obstacles);
+            self.unlisted.extend(listed.unlisted);
             self.directories.push(listed.directory);
         }
         let mut number = u32::try_from(self.directories.len()).expect("fewer than 2^32 directories");
@@ -217,6 +214,10 @@ impl Listing for DirectoryListing {
         &self.obstacles
     }
 
+    fn unlisted(&self) -> &[EntryPath] {
+        &self.unlisted
+    }
+
     fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -250,21 +251,28 @@ struct Listed {
     /// Start and length of each name, sorted by name, until they are made children.
     names_sorted: Vec<(u32, u16)>,
     obstacles: Vec<EntryPath>,
+    unlisted: Vec<EntryPath>,
     problems: Vec<Problem>,
 }
 
-fn list(root: &OwnedFd, path: &[u8], monitor: &dyn Monitor) -> std::result::Result<Listed, Problem> {
-    let unread = |e: Errno| Problem {
-        severity: Severity::Unread,
-        path: escape(path),
-        what: format!("cannot list this directory: {}", std::io::Error::from(e)),
-    };
+/// Lists one directory. One that can't be listed holds nothing but a problem.
+fn list(root: &OwnedFd, path: &[u8], monitor: &dyn Monitor) -> Listed {
     if monitor.is_interrupted() {
-        return Ok(Listed::default());
+        return Listed::default();
     }
-    let directory = open_directory(root.as_fd(), path).map_err(unread)?;
-    let names = list_names(&directory, path.to_vec()).map_err(unread)?;
-    Ok(stat_all(&directory, names))
+    let listed = open_directory(root.as_fd(), path).and_then(|directory| {
+        let names = list_names(&directory, path.to_vec())?;
+        Ok(stat_all(&directory, names))
+    });
+    listed.unwrap_or_else(|e| Listed {
+        unlisted: EntryPath::new(path).into_iter().collect(),
+        problems: vec![Problem {
+            severity: Severity::Unread,
+            path: escape(path),
+            what: format!("cannot list this directory: {}", std::io::Error::from(e)),
+        }],
+        ..Listed::default()
+    })
 }
 
 fn list_names(fd: &OwnedFd, path: Vec<u8>) -> std::result::Result<Listed, Errno> {

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    Access, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, accessat, fchmod,
-    flock, fstat, fsync, futimens, mkdirat, openat, renameat, renameat_with, statat, syncfs, unlinkat,
+    Access, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, accessat,
+    fchmod, flock, fstat, fsync, futimens, mkdirat, openat, renameat, renameat_with, statat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 use tempfile::TempDir;
@@ -53,7 +53,7 @@ enum Layout {
 
 impl<'a> DirectoryStaging<'a> {
     pub(super) fn begin(root: &Path, listing: &'a dyn Listing, puts: &'a [Put]) -> Result<Self> {
-        let (folder, layout) = staging_folder(root)?;
+        let (folder, layout) = staging_folder(root, listing.is_empty())?;
         let open = || {
             let folder_fd = open_root(folder.path())?;
             // Not every file system has locks. Where there are none, nobody takes the folder for abandoned.
@@ -113,7 +113,10 @@ impl<'a> DirectoryStaging<'a> {
         fchmod(&self.folder_fd, Mode::from_raw_mode(mode)).map_err(|e| failed(e.into()))?;
         // Documents before names: a name without its content would look restored.
         syncfs(&self.folder_fd).map_err(|e| failed(e.into()))?;
-        match fs::rename(self.folder.path(), &self.root) {
+        // A directory of another owner is kept, and its entries moved into it.
+        let is_ours = owner(&self.root).is_none_or(|owner_now| Some(owner_now) == owner(self.folder.path()));
+        let renamed = if is_ours { fs::rename(self.folder.path(), &self.root) } else { Err(Errno::BUSY.into()) };
+        match renamed {
             // A mount point can't be replaced, even by a directory of the same file system.
             Err(e) if Errno::from_io_error(&e) == Some(Errno::BUSY) => self.move_children()?,
             result => result.map_err(failed)?,
@@ -126,7 +129,8 @@ impl<'a> DirectoryStaging<'a> {
         let failed = |e| Error::io("move the restored tree to", self.root.display(), e);
         for child in fs::read_dir(self.folder.path()).map_err(failed)? {
             let child = child.map_err(failed)?;
-            fs::rename(child.path(), self.root.join(child.file_name())).map_err(failed)?;
+            let target = self.root.join(child.file_name());
+            renameat_with(CWD, child.path(), CWD, target, RenameFlags::NOREPLACE).map_err(|e| failed(e.into()))?;
         }
         fs::remove_dir(self.folder.path()).map_err(failed)?;
         fs::File::open(&self.root).and_then(|root| root.sync_all()).map_err(failed)
@@ -305,7 +309,7 @@ impl StagingWriter for FileWriter<'_> {
     }
 }
 
-fn staging_folder(root: &Path) -> Result<(TempDir, Layout)> {
+fn staging_folder(root: &Path, was_empty: bool) -> Result<(TempDir, Layout)> {
     let within = |parent: &Path| {
         remove_abandoned(parent);
         tempfile::Builder::new().prefix(STAGING_PREFIX).tempdir_in(parent)
@@ -315,7 +319,10 @@ fn staging_folder(root: &Path) -> Result<(TempDir, Layout)> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => true,
         Err(e) => return Err(Error::io("list", root.display(), e)),
     };
-    if is_empty && let Some(parent) = root.parent() {
+    if was_empty
+        && is_empty
+        && let Some(parent) = root.parent()
+    {
         // Not so when the directory is a mount point, or what is above it is not ours to write.
         let is_here = |folder: &TempDir| device(folder.path()) == device(root).or_else(|| device(parent));
         if let Some(folder) = within(parent).ok().filter(is_here) {
@@ -348,6 +355,11 @@ fn remove_abandoned(parent: &Path) {
 fn device(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(path).ok().map(|metadata| metadata.dev())
+}
+
+fn owner(path: &Path) -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|metadata| (metadata.uid(), metadata.gid()))
 }
 
 fn mode_of_metadata(metadata: &fs::Metadata) -> u32 {

@@ -10,7 +10,7 @@ use crate::repo::codec::{Codec, FRAME_RAW_BYTES_MAX};
 
 /// Length of the trailer in bytes.
 pub const TRAILER_BYTES: usize = 32;
-/// Most raw bytes of a directory: 4 million chunks of a full pack fit several times.
+/// Most raw bytes of a directory: those of a million chunks, at which a pack is closed, take about 12 MB.
 const DIRECTORY_RAW_BYTES_MAX: usize = FRAME_RAW_BYTES_MAX;
 /// Length of the salt in bytes.
 pub const SALT_BYTES: usize = 16;

@@ -47,16 +47,16 @@ fn two_restores_to_one_target() {
             let sandbox = Sandbox::new();
             (0..300).for_each(|n| sandbox.write(&format!("store/many/{n}"), &format!("{n}\n")));
             sandbox.settle();
-            sandbox.done("backup --store store");
+            sandbox.done("backup --label all --store store");
             sandbox.write("target/many/7", "mine\n");
             sandbox.settle();
-            let ran = both(&sandbox, &format!("restore latest --after-truncate --store {target}"));
+            let ran = both(&sandbox, &format!("restore all --after-truncate --store {target}"));
             for ran in &ran {
                 assert!(matches!(ran.code, 0 | 1 | 3 | 15), "{}: {}", ran.code, ran.stderr);
                 assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
             }
             assert!(ran.iter().any(|ran| ran.code == 0), "{}\n{}", ran[0].stderr, ran[1].stderr);
-            sandbox.done(&format!("restore latest --after-truncate --store {target}"));
+            sandbox.done(&format!("restore all --after-truncate --store {target}"));
             assert_eq!(contents(&sandbox, target), contents(&sandbox, "store"));
             sandbox.done("check --read-data");
         }

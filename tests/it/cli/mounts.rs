@@ -108,7 +108,8 @@ fn read_only_repository() {
         let ran = sandbox.run(words);
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
         assert!(ran.stderr.contains("Read-only file system"), "{}", ran.stderr);
-        let hint = "hint: check the permissions of the repository, and whether its disk is read-only\n";
+        let hint = "hint: check the permissions of the repository, and whether its disk is read-only (a restore can do \
+                    without writing to it: `--no-checkpoint`)\n";
         assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
         assert!(before == state(sandbox.folder.path()), "{words}");
     }

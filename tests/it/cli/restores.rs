@@ -159,12 +159,12 @@ fn checkpoints_are_not_latest_and_are_named_by_id() {
 fn truncate_from_an_empty_snapshot_needs_a_flag() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path("nothing")).unwrap();
-    sandbox.done("backup --store nothing --allow-empty");
+    sandbox.done("backup --store nothing --allow-empty --label none");
     let expected = "error: refused: snapshot ID holds no document of this scope (system); truncating would remove \
                     everything in it
         hint: `--allow-empty` accepts that";
-    sandbox.refused("restore latest --after-truncate --store store", 14, expected);
-    sandbox.done("restore latest --after-truncate --allow-empty --store store");
+    sandbox.refused("restore none --after-truncate --store store", 14, expected);
+    sandbox.done("restore none --after-truncate --allow-empty --store store");
     assert_eq!(fs::read_dir(sandbox.path("store")).unwrap().count(), 0);
     sandbox.done("undo --store store");
     assert_eq!(sandbox.read("store/UUID"), "top\n");
@@ -196,7 +196,9 @@ fn truncate_from_an_incomplete_snapshot_needs_a_flag() {
         "error: refused: documents that could not be read when snapshot ID was taken (1) may be removed by truncating
         hint: restore without `--after-truncate`, or accept it with `--allow-incomplete`";
     sandbox.refused("restore latest --after-truncate --store store", 14, expected);
-    sandbox.done("restore latest --after-truncate --allow-incomplete --store other");
+    let ran = sandbox.run("restore latest --after-truncate --allow-incomplete --store other");
+    assert_eq!(ran.code, 3);
+    assert!(ran.stdout.ends_with("is incomplete: what could not be read when it was taken (1) is not in it\n"));
     assert_eq!(sandbox.read("other/UUID"), "top\n");
     assert!(sandbox.done("snapshots").contains(" incomplete "));
 }
@@ -212,4 +214,17 @@ fn restore_is_refused_where_something_else_is_in_the_way() {
     assert_eq!(ran.code, 14, "{}", ran.stderr);
     assert!(ran.stderr.contains("error: refused: in the target, UUID is in the way"), "{}", ran.stderr);
     assert!(before == state(&sandbox.path("store")));
+}
+
+#[test]
+fn truncate_to_the_latest_of_another_store_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.done("backup --store store");
+    sandbox.write("other/mine", "mine\n");
+    let ran = sandbox.run("restore latest --after-truncate --store other");
+    assert_eq!(ran.code, 14);
+    assert!(ran.stderr.starts_with("error: the repository has no backup of "), "{}", ran.stderr);
+    assert_eq!(sandbox.read("other/mine"), "mine\n");
+    sandbox.done("restore latest --store other");
+    assert_eq!(sandbox.read("other/UUID"), "top\n");
 }
