@@ -41,6 +41,11 @@ impl Output {
         if self.json { Ok(()) } else { writeln!(self.stdout.borrow_mut(), "{text}") }
     }
 
+    /// Prints what the command is for as it is, line ends included, however long it is.
+    pub(crate) fn long_result(&self, text: &impl std::fmt::Display) -> io::Result<()> {
+        if self.json { Ok(()) } else { write!(self.stdout.borrow_mut(), "{text}") }
+    }
+
     /// Prints what is good to know.
     pub(crate) fn say(&self, text: &str) -> io::Result<()> {
         if self.json || self.quiet { Ok(()) } else { writeln!(self.stdout.borrow_mut(), "{text}") }

@@ -107,9 +107,7 @@ fn plan_or_restore(
 }
 
 fn show_plan(plan: &Plan, snapshot: &Snapshot, output: &Output) -> Result<()> {
-    if !plan.is_empty() {
-        output.result(plan.to_string().trim_end())?;
-    }
+    output.long_result(plan)?;
     if output.is_json() {
         for put in &plan.puts {
             let mut fields = path_fields(&put.path);

@@ -97,17 +97,17 @@ pub fn diff_live(
     let tree = repo.tree(&before.manifest.tree)?;
     require_scope(before, &tree, scope)?;
     let listing = live.scan(scope, monitor)?;
-    let found = live_differences(&*listing, repo.entries(&tree, scope), monitor)?;
-    let unlisted = listing.problems().iter().filter(|problem| problem.severity >= Severity::Skipped).count() as u64;
-    let mut report = DiffReport { problems: found.unread + unlisted, ..DiffReport::default() };
-    for pair in found.differences {
+    let mut report = DiffReport::default();
+    let found = live_differences(&*listing, repo.entries(&tree, scope), monitor, |pair| {
         let pair = match pair {
             Pair::Left(live) => Pair::Right(live),
             Pair::Right(entry) => Pair::Left(entry),
             Pair::Both(live, entry) => Pair::Both(entry, live),
         };
-        report.count_and_give(pair, &mut take)?;
-    }
+        report.count_and_give(pair, &mut take)
+    })?;
+    let unlisted = listing.problems().iter().filter(|problem| problem.severity >= Severity::Skipped).count() as u64;
+    report.problems = found.unread + unlisted;
     Ok(report)
 }
 

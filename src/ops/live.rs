@@ -29,22 +29,22 @@ impl Keyed for (u32, Found) {
     }
 }
 
-/// What differs between a live store and the entries of a snapshot.
+/// What comparing a live store with the entries of a snapshot counted.
 #[derive(Debug, Default)]
 pub(super) struct LiveDifferences {
-    /// The entries that differ, in path order: left as they are in the store, right as in the snapshot.
-    pub differences: Vec<Difference>,
     /// Documents of the store that could not be read; they are among neither the same nor the different.
     pub unread: u64,
     /// Documents that are the same.
     pub same: u64,
 }
 
-/// Compares a live store with the entries of a snapshot, reading only documents whose stamps prove nothing.
+/// Compares a live store with the entries of a snapshot, reading only documents whose stamps prove nothing. Hands each
+/// entry that differs to `take`, in path order: left as it is in the store, right as in the snapshot.
 pub(super) fn live_differences(
     listing: &dyn Listing,
     entries: impl Iterator<Item = repo::Result<Entry>>,
     monitor: &dyn Monitor,
+    mut take: impl FnMut(Difference) -> Result<()>,
 ) -> Result<LiveDifferences> {
     monitor.start(Task::Compare, Some(listing.len() as u64));
     let mut found = LiveDifferences::default();
@@ -65,10 +65,10 @@ pub(super) fn live_differences(
             Pair::Both(live, entry) => waiting.push(Waiting { live: Some(live), entry: Some(entry) }),
         }
         if waiting.len() == COMPARED_AT_ONCE_MAX {
-            found.compare(listing, &mut waiting, monitor)?;
+            found.compare(listing, &mut waiting, monitor, &mut take)?;
         }
     }
-    found.compare(listing, &mut waiting, monitor)?;
+    found.compare(listing, &mut waiting, monitor, &mut take)?;
     Ok(found)
 }
 
@@ -89,7 +89,13 @@ struct Waiting {
 }
 
 impl LiveDifferences {
-    fn compare(&mut self, listing: &dyn Listing, waiting: &mut Vec<Waiting>, monitor: &dyn Monitor) -> Result<()> {
+    fn compare(
+        &mut self,
+        listing: &dyn Listing,
+        waiting: &mut Vec<Waiting>,
+        monitor: &dyn Monitor,
+        take: &mut impl FnMut(Difference) -> Result<()>,
+    ) -> Result<()> {
         let resolved: Vec<_> = waiting
             .par_drain(..)
             .map_init(|| listing.reader(), |reader, waiting| resolve(&mut **reader, waiting, monitor))
@@ -100,7 +106,7 @@ impl LiveDifferences {
                 Some(Pair::Both(live, entry)) if live.same_content(&entry) && live.mode == entry.mode => {
                     self.same += u64::from(entry.document().is_some());
                 }
-                Some(pair) => self.differences.push(pair),
+                Some(pair) => take(pair)?,
             }
         }
         Ok(())

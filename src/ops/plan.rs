@@ -10,7 +10,6 @@ use crate::model::entry::{Document, Entry};
 use crate::model::merge::Pair;
 use crate::model::path::{EntryPath, escape};
 use crate::model::scope::Scope;
-use crate::repo;
 use crate::repo::tree::Difference;
 
 /// What happens to documents that only the target has.
@@ -104,26 +103,28 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// `documents` is how many the snapshot has in the scope.
-    pub(super) fn plan(
-        mut self,
-        pairs: impl Iterator<Item = repo::Result<Difference>>,
-        documents: u64,
-    ) -> Result<Plan> {
-        for pair in pairs {
-            match pair? {
-                Pair::Left(live) => self.only_in_target(&live)?,
-                Pair::Right(entry) => self.put(entry, None)?,
-                Pair::Both(live, entry) if live.document().is_some() == entry.document().is_some() => {
-                    let found = self.number(&live.path)?;
-                    self.put(entry, Some(found))?;
-                }
-                Pair::Both(live, entry) => self.change_type(&live, entry)?,
+    pub(super) fn scope(&self) -> &Scope {
+        &self.plan.scope
+    }
+
+    /// Takes the next difference, in path order: left as it is in the target, right as in the snapshot.
+    pub(super) fn push(&mut self, pair: Difference) -> Result<()> {
+        match pair {
+            Pair::Left(live) => self.only_in_target(&live),
+            Pair::Right(entry) => self.put(entry, None),
+            Pair::Both(live, entry) if live.document().is_some() == entry.document().is_some() => {
+                let found = self.number(&live.path)?;
+                self.put(entry, Some(found))
             }
+            Pair::Both(live, entry) => self.change_type(&live, entry),
         }
+    }
+
+    /// Returns the plan. `documents` is how many the snapshot has in the scope.
+    pub(super) fn finish(mut self, documents: u64) -> Plan {
         let total = self.plan.total();
         self.plan.same = documents.saturating_sub(total.add + total.replace);
-        Ok(self.plan)
+        self.plan
     }
 
     fn only_in_target(&mut self, live: &Entry) -> Result<()> {

@@ -137,7 +137,11 @@ fn restore_saved(
 ) -> Result<(Plan, u64)> {
     let before = repo.tree(&checkpoint.manifest.tree)?;
     let pairs = differences(repo, &before, tree, scope)?;
-    let plan = Planner::new(listing, scope.clone(), mode).plan(pairs, documents(tree, scope))?;
+    let mut planner = Planner::new(listing, scope.clone(), mode);
+    for pair in pairs {
+        planner.push(pair?)?;
+    }
+    let plan = planner.finish(documents(tree, scope));
     let bytes_written = apply(target, repo, listing, &plan, monitor)?;
     Ok((plan, bytes_written))
 }
@@ -258,7 +262,9 @@ fn plan_by_reading(
     mode: Mode,
     monitor: &dyn Monitor,
 ) -> Result<Plan> {
-    let found = live_differences(listing, repo.entries(tree, &scope), monitor)?;
+    let mut planner = Planner::new(listing, scope, mode);
+    let entries = repo.entries(tree, planner.scope());
+    let found = live_differences(listing, entries, monitor, |pair| planner.push(pair))?;
     let unlisted = listing.problems().iter().filter(|problem| problem.severity == Severity::Unread).count() as u64;
     let unread = found.unread + unlisted;
     if unread > 0 {
@@ -267,8 +273,8 @@ fn plan_by_reading(
             way_out: "make them readable".to_owned(),
         });
     }
-    let documents = documents(tree, &scope);
-    Planner::new(listing, scope, mode).plan(found.differences.into_iter().map(Ok), documents)
+    let documents = documents(tree, planner.scope());
+    Ok(planner.finish(documents))
 }
 
 /// Carries a plan out. Returns the bytes of documents that were written.
