@@ -302,22 +302,24 @@ fn write_documents(repo: &Repository, puts: &[Put], staging: &dyn Staging, monit
     let index = repo.index()?;
     let total = puts.iter().filter(|put| put.document.is_some()).count();
     monitor.start(Task::Write, Some(total as u64));
-    let mut by_frame = Vec::with_capacity(total);
+    let frame_number = index.frame_numbers();
+    // Two numbers a document, not a location: there may be millions.
+    let mut by_frame: Vec<(u32, u32)> = Vec::with_capacity(total);
     let mut cut_documents = Vec::new();
     for (n, put) in (0_u32..).zip(puts) {
         match &put.document {
             None => {}
             Some(document) if document.pieces.is_empty() => {
                 let location = locate(&index, &ChunkId::of_whole(document.content))?;
-                by_frame.push((location.pack, location.frame, n));
+                by_frame.push((frame_number(&location), n));
             }
             Some(_) => cut_documents.push(n),
         }
     }
     by_frame.sort_unstable();
-    let frames: Vec<&[(u32, u32, u32)]> = by_frame.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).collect();
+    let frames: Vec<&[(u32, u32)]> = by_frame.chunk_by(|a, b| a.0 == b.0).collect();
     let job = Job { repo, index: &index, puts, staging, monitor };
-    frames.par_iter().try_for_each(|frame| job.write_frame(frame))?;
+    frames.par_iter().try_for_each(|frame| job.write_frame(frame, &frame_number))?;
     cut_documents.par_iter().try_for_each(|n| job.write_cut_document(*n))
 }
 
@@ -334,16 +336,16 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn write_frame(&self, wanted: &[(u32, u32, u32)]) -> Result<()> {
+    fn write_frame(&self, wanted: &[(u32, u32)], frame_number: &impl Fn(&Location) -> u32) -> Result<()> {
         let mut writer = self.staging.writer();
         let mut frame: Option<Vec<u8>> = None;
-        for (pack, number, n) in wanted {
+        for (number, n) in wanted {
             if self.monitor.is_interrupted() {
                 return Err(Error::Interrupted);
             }
             let chunk = ChunkId::of_whole(self.document(*n).content);
             let mut places = self.index.locate(FrameKind::Documents, &chunk);
-            let place = places.find(|place| (place.pack, place.frame) == (*pack, *number));
+            let place = places.find(|place| frame_number(place) == *number);
             if frame.is_none() {
                 let place = place.expect("it was found there when the frames were sorted");
                 frame = Some(self.repo.read_frame(self.index, &place).unwrap_or_default());

@@ -146,6 +146,18 @@ impl Index {
         &self.pack(location).directory.frames[location.frame as usize]
     }
 
+    /// Returns a number for each frame, ascending by pack and place in the pack.
+    pub fn frame_numbers(&self) -> impl Fn(&Location) -> u32 + use<> {
+        let mut before = 0;
+        let first = |pack: &Pack| {
+            let first = before;
+            before += u32::try_from(pack.directory.frames.len()).expect("fewer frames than chunks");
+            first
+        };
+        let firsts: Vec<u32> = self.packs.iter().map(first).collect();
+        move |location| firsts[location.pack as usize] + location.frame
+    }
+
     fn location(&self, pack: u32, chunk: u32) -> Location {
         let directory = &self.packs[pack as usize].directory;
         let frame = directory.frames.partition_point(|frame| frame.chunk_first <= chunk) - 1;
