@@ -11,5 +11,6 @@ pub mod endpoint;
 pub mod model;
 pub mod monitor;
 pub mod ops;
+pub mod platform;
 pub mod repo;
 pub mod storage;

@@ -140,6 +140,7 @@ fn code_of_store(error: &endpoint::Error) -> u8 {
     match error {
         endpoint::Error::Changed { .. } => 15,
         endpoint::Error::Interrupted => 130,
+        endpoint::Error::Damaged { .. } => 13,
         _ => 1,
     }
 }
@@ -201,6 +202,7 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
         endpoint::Error::NotADirectory { .. } => "this version reads directories",
         endpoint::Error::NoProject { .. } => "projects are the top-level directories of the store",
         endpoint::Error::Changed { .. } => "nothing was changed; run it again, best while nobody writes to the store",
+        endpoint::Error::Damaged { .. } => "nothing of it was used; find a sound copy, for instance an older backup",
         endpoint::Error::Interrupted => return None,
         endpoint::Error::Io { source, .. } => match source.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions of the store",

@@ -91,6 +91,7 @@ impl Monitor for Progress<'_> {
 
     fn problem(&self, problem: &Problem) {
         let word = match problem.severity {
+            Severity::Remark => "remark",
             Severity::Skipped => "skipped",
             Severity::Unread => "unread",
         };

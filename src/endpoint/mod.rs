@@ -2,6 +2,7 @@
 
 pub mod directory;
 
+use std::cmp::Ordering;
 use std::io::Read;
 
 use crate::model::entry::{Document, Stamp};
@@ -38,6 +39,14 @@ pub enum Error {
         /// The entry.
         path: String,
     },
+    /// The store is one file, and something in it is not as it must be: none of it is to be trusted.
+    #[error("{store} is damaged or not to be trusted: {what}")]
+    Damaged {
+        /// The store.
+        store: String,
+        /// What is wrong with which part of it.
+        what: String,
+    },
     /// The monitor asked for a stop.
     #[error("interrupted")]
     Interrupted,
@@ -55,6 +64,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Tells whether an error that came of one document is about the whole store.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Interrupted)
+    }
+
     pub(crate) fn io(action: &'static str, path: impl std::fmt::Display, source: impl Into<std::io::Error>) -> Self {
         Self::Io { action, path: path.to_string(), source: source.into() }
     }
@@ -85,10 +99,18 @@ pub enum Outcome {
     TooLarge,
 }
 
+/// The layout of a store whose names are the paths.
+pub const PLAIN: &str = "plain";
+
 /// A store that can be read.
 pub trait Source: Sync {
     /// Returns where the store is, so that the same store is known again.
     fn location(&self) -> String;
+
+    /// Returns the name of the layout in which the store is read: how its names become paths.
+    fn layout(&self) -> &'static str {
+        PLAIN
+    }
 
     /// Lists the entries of a scope, with their stamps, without reading contents.
     ///
@@ -98,9 +120,12 @@ pub trait Source: Sync {
     fn scan(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>>;
 }
 
-/// The entries of a store at one time, sorted by path.
+/// The entries of a store at one time, each under its number.
+///
+/// An entry is *settled* when its path is known. Where only the content of a document tells where it is kept, that is
+/// not so before the document was read, or recalled from an earlier snapshot; until then [`Found::path`] is provisional.
 pub trait Listing: Send + Sync {
-    /// Returns the number of entries.
+    /// Returns how many numbers there are.
     fn len(&self) -> usize;
 
     /// Tells whether there is no entry.
@@ -110,6 +135,31 @@ pub trait Listing: Send + Sync {
 
     /// Returns the n-th entry.
     fn found(&self, n: usize) -> Found;
+
+    /// Returns the numbers of the entries in the scope, sorted by path if all are settled.
+    fn in_order(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        Box::new(0..u32::try_from(self.len()).expect("fewer than 2^32 entries"))
+    }
+
+    /// Returns the number of the entry that is what is kept at `path`, though perhaps at another path now. It is looked
+    /// for next to the entry numbered `near` first: who looks for sorted paths should say where the last was found.
+    fn find(&self, path: &EntryPath, near: usize) -> Option<usize>;
+
+    /// Tells whether the path of the n-th entry is known.
+    fn is_settled(&self, _n: usize) -> bool {
+        true
+    }
+
+    /// Settles the n-th entry, which is proven unchanged since it was kept at `path`. Returns whether it is still there.
+    fn recall(&self, _n: usize, _path: &EntryPath) -> bool {
+        true
+    }
+
+    /// Returns what is odd about documents that were read or recalled so far, though they are kept as they are; sorted
+    /// by path.
+    fn remarks(&self) -> Vec<Problem> {
+        Vec::new()
+    }
 
     /// Returns the paths at which there is something that is no document and is never touched.
     fn obstacles(&self) -> &[EntryPath];
@@ -132,6 +182,42 @@ pub trait Listing: Send + Sync {
     /// # Errors
     /// When it went away meanwhile.
     fn check_still_there(&self) -> Result<()>;
+}
+
+/// Finds what is equal in a sorted sequence of `len` values, by the order of each to what is sought. It takes few steps
+/// if that is close to `near`.
+pub fn find_near(len: usize, near: usize, order: impl Fn(usize) -> Ordering) -> Option<usize> {
+    let near = near.min(len.checked_sub(1)?);
+    // Widen the range around the last place until it holds what is sought, then halve it.
+    let (mut low, mut high, mut step) = (near, near, 1);
+    match order(near) {
+        Ordering::Equal => return Some(near),
+        Ordering::Less => {
+            while high < len && order(high) == Ordering::Less {
+                low = high;
+                high = (high + step).min(len);
+                step *= 2;
+            }
+        }
+        Ordering::Greater => {
+            high += 1;
+            while low > 0 && order(low) == Ordering::Greater {
+                high = low + 1;
+                low = low.saturating_sub(step);
+                step *= 2;
+            }
+        }
+    }
+    high = (high + 1).min(len);
+    while low < high {
+        let middle = low.midpoint(high);
+        match order(middle) {
+            Ordering::Less => low = middle + 1,
+            Ordering::Equal => return Some(middle),
+            Ordering::Greater => high = middle,
+        }
+    }
+    None
 }
 
 /// Reads documents of a listing.
@@ -231,4 +317,21 @@ pub trait StagingWriter {
     /// # Errors
     /// When the store can't be written.
     fn finish(&mut self) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn find_near_finds_from_anywhere() {
+        let values: Vec<u32> = (0..50).map(|n| n * 2).collect();
+        for near in 0..60 {
+            for sought in 0..102 {
+                let found = find_near(values.len(), near, |n| values[n].cmp(&sought));
+                assert_eq!(found, values.binary_search(&sought).ok(), "{sought} near {near}");
+            }
+        }
+        assert_eq!(find_near(0, 7, |_| Ordering::Equal), None);
+    }
 }

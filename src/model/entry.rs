@@ -71,6 +71,11 @@ impl Entry {
         }
     }
 
+    /// Tells whether permissions differ. Those that a store does not have differ from none.
+    pub fn differs_in_mode(&self, other: Option<u16>) -> bool {
+        self.mode.zip(other).is_some_and(|(mine, other)| mine != other)
+    }
+
     /// Tells whether both entries hold the same: equal content, or both directories. Stamps and modes do not count.
     pub fn same_content(&self, other: &Entry) -> bool {
         self.document().map(|document| document.content) == other.document().map(|document| document.content)

@@ -108,13 +108,30 @@ impl PartialOrd for EntryPath {
 
 /// Compares two paths in the order of [`EntryPath`].
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
-    // A separator ends a part, and an ended part sorts before a longer one: rank it below every other byte.
-    let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
     let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     match (a.get(same), b.get(same)) {
         (Some(x), Some(y)) => rank(*x).cmp(&rank(*y)),
         (x, y) => x.is_some().cmp(&y.is_some()),
     }
+}
+
+/// Compares the path of `name` in `directory` (which is empty at the top level) with another, in the same order.
+pub fn compare_joined(directory: &[u8], name: &[u8], path: &[u8]) -> Ordering {
+    if directory.is_empty() {
+        return compare(name, path);
+    }
+    match path.split_at_checked(directory.len()) {
+        None => compare(directory, path).then(Ordering::Greater),
+        Some((above, rest)) => compare(directory, above).then_with(|| match rest.split_first() {
+            None => Ordering::Greater,
+            Some((separator, rest)) => rank(b'/').cmp(&rank(*separator)).then_with(|| compare(name, rest)),
+        }),
+    }
+}
+
+/// A separator ends a part, and an ended part sorts before a longer one: it ranks below every other byte.
+fn rank(byte: u8) -> u8 {
+    if byte == b'/' { 0 } else { byte }
 }
 
 impl fmt::Display for EntryPath {
@@ -173,6 +190,18 @@ mod tests {
         let sorted = ["a", "a/b", "a/b/c", "a/b-c", "a!b", "a-b", "a0", "b"];
         for pair in sorted.windows(2) {
             assert!(path(pair[0]) < path(pair[1]), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn joined_paths_compare_as_whole_ones() {
+        let paths = ["a", "a/b", "a/b/c", "a/b-c", "a!b", "a-b", "a-b/a", "a0", "b", "ab/c"];
+        for x in paths {
+            let (directory, name) = x.rsplit_once('/').unwrap_or(("", x));
+            for y in paths {
+                let order = compare_joined(directory.as_bytes(), name.as_bytes(), y.as_bytes());
+                assert_eq!(order, compare(x.as_bytes(), y.as_bytes()), "{x} {y}");
+            }
         }
     }
 

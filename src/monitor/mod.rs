@@ -21,6 +21,8 @@ pub enum Task {
 /// How bad a [`Problem`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// Something is odd about a document, which is in the snapshot as it is.
+    Remark,
     /// Something is not a document (a symlink, a socket) and is not in the snapshot.
     Skipped,
     /// A document could not be read: the snapshot is incomplete.

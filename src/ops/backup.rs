@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::compare::{Comparison, compare, directory, stamp_to_keep};
-use super::contents::{self, Read, Stored};
-use super::live::listed;
-use super::{Author, Error, Result};
+use super::settle::scan_settled;
+use super::survey::{Change, Outcome, Survey};
+use super::{Author, Error, Result, contents};
 use crate::endpoint::{self, Listing, Source};
-use crate::model::entry::{Body, Entry};
 use crate::model::hash::SnapshotId;
-use crate::model::merge::{Pair, merge};
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem, Severity};
 use crate::repo::snapshot::{Counts, Manifest, Reason, Snapshot};
-use crate::repo::tree::{self, Record, Tree, TreeWriter};
+use crate::repo::tree::{self, Tree, TreeWriter};
 use crate::repo::writer::{Claims, Writer};
 use crate::repo::{self, Repository};
 
@@ -85,6 +82,8 @@ pub struct BackupReport {
     pub counts: Counts,
     /// Documents that are as in the parent.
     pub unchanged: u64,
+    /// What is odd about documents that are in the snapshot as they are: broken JSON, or a project that can't be told.
+    pub remarks: Vec<Problem>,
     /// Documents that were read.
     pub read: u64,
     /// Bytes of documents that were read.
@@ -125,16 +124,18 @@ pub fn plan_backup(
     monitor: &dyn Monitor,
 ) -> Result<BackupPlan> {
     let parent = Parent::find(repo, source, options)?;
-    let listing = source.scan(&options.scope, monitor)?;
-    let (changes, parent) = compare_if_readable(repo, &*listing, parent, options)?;
-    guard_empty(&*listing, &changes, options)?;
+    let (listing, _) = list(source, repo, options, monitor, || source.scan(&options.scope, monitor))?;
+    require_project(source, &*listing, options)?;
+    let (survey, parent) = survey_if_readable(repo, &*listing, parent, options)?;
+    let reads = survey.to_read(&*listing);
+    guard_empty(&*listing, &survey, reads.len(), options)?;
     Ok(BackupPlan {
         parent: parent.map(|parent| parent.snapshot.id),
-        new: changes.new,
-        to_read: changes.reads.len() as u64,
-        bytes_to_read: changes.reads.iter().map(|read| read.size).sum(),
-        removed: changes.removed,
-        unchanged: changes.unchanged,
+        new: survey.new,
+        to_read: reads.len() as u64,
+        bytes_to_read: reads.iter().map(|read| read.size).sum(),
+        removed: survey.removed,
+        unchanged: survey.unchanged,
         problems: listing.problems().to_vec(),
     })
 }
@@ -153,19 +154,28 @@ pub(super) fn backup_listed(
     check_label(repo, options.label.as_deref())?;
     let parent = Parent::find(repo, source, options)?;
     let scan_ms = now_ms();
-    let listing = scan()?;
-    let (changes, parent) = compare_if_readable(repo, &*listing, parent, options)?;
-    guard_empty(&*listing, &changes, options)?;
+    let (listing, unsettled) = list(source, repo, options, monitor, scan)?;
+    if reason == Reason::Backup {
+        require_project(source, &*listing, options)?;
+    }
+    let (mut survey, parent) = survey_if_readable(repo, &*listing, parent, options)?;
+    let reads = survey.to_read(&*listing);
+    guard_empty(&*listing, &survey, reads.len(), options)?;
 
-    let mut report = Progress::new(&*listing, &changes);
     let mut writer = Writer::begin(&claims)?;
-    let tree = match &parent {
-        Some(parent) if parent.snapshot.manifest.scope == options.scope && changes.count() <= CHANGES_HELD_MAX => {
-            let records = report.store_changes(repo, &*listing, changes, &claims, &mut writer, monitor)?;
-            tree::update(repo, &mut writer, &parent.tree, &records)?
+    let mut report = Progress::new(&*listing, unsettled);
+    contents::store(repo, &*listing, &reads, &claims, monitor, |batch| {
+        for frame in batch.frames {
+            writer.put_documents(frame)?;
         }
-        _ => report.store_all(repo, &*listing, &changes, parent.as_ref(), options, &claims, &mut writer, monitor)?,
-    };
+        for (read, stored) in batch.documents {
+            report.count_read(stored.as_ref());
+            survey.keep(&*listing, read.n, stored);
+        }
+        Ok(())
+    })?;
+    drop(reads);
+    let tree = report.write_tree(repo, &*listing, &survey, parent.as_ref(), options, &mut writer)?;
     if !listing.is_empty() {
         listing.check_still_there()?;
     }
@@ -176,8 +186,10 @@ pub(super) fn backup_listed(
         return Err(unsaved(source, report.counts.unread));
     }
 
+    let remarks = listing.remarks();
+    remarks.iter().for_each(|remark| monitor.problem(remark));
     if let Some(parent) = parent.as_ref().filter(|parent| report.may_skip(parent, &tree, options, reason)) {
-        return Ok((report.finish(parent.snapshot.clone(), false, 0), listing));
+        return Ok((report.finish(parent.snapshot.clone(), false, 0, remarks), listing));
     }
     let manifest = Manifest {
         time_ms: time_after(parent.as_ref()),
@@ -186,6 +198,7 @@ pub(super) fn backup_listed(
         user: options.author.user.clone(),
         program: concat!("metastash ", env!("CARGO_PKG_VERSION")).to_owned(),
         store: source.location(),
+        layout: source.layout().to_owned(),
         scope: options.scope.clone(),
         parent: parent.map(|parent| parent.snapshot.id),
         label: options.label.clone(),
@@ -198,7 +211,7 @@ pub(super) fn backup_listed(
         counts: report.counts,
     };
     let committed = writer.commit(manifest)?;
-    Ok((report.finish(committed.snapshot, true, committed.stored_bytes), listing))
+    Ok((report.finish(committed.snapshot, true, committed.stored_bytes, remarks), listing))
 }
 
 fn unsaved(source: &dyn Source, unread: u64) -> Error {
@@ -234,7 +247,10 @@ impl Parent {
     fn find(repo: &Repository, source: &dyn Source, options: &BackupOptions) -> Result<Option<Self>> {
         let store = source.location();
         let fits = |manifest: &Manifest| {
-            manifest.store == store && manifest.host == options.author.host && manifest.scope.covers(&options.scope)
+            manifest.store == store
+                && manifest.layout == source.layout()
+                && manifest.host == options.author.host
+                && manifest.scope.covers(&options.scope)
         };
         // A snapshot or a tree that can't be read must not stand in the way of a new backup: it costs reading more.
         let readable = repo.newest_snapshots()?.filter_map(repo::Result::ok);
@@ -249,26 +265,46 @@ impl Parent {
     }
 }
 
-/// Compares with the parent; with none when a leaf of its tree is damaged, which must not stand in the way of a new
-/// backup: it costs reading more.
-fn compare_if_readable(
+/// Lists the store. What is of a project can be told from the rest only when all is settled.
+fn list(
+    source: &dyn Source,
+    repo: &Repository,
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+    scan: impl FnOnce() -> endpoint::Result<Box<dyn Listing>>,
+) -> Result<(Box<dyn Listing>, u64)> {
+    match options.scope {
+        Scope::System => Ok((scan()?, 0)),
+        Scope::Project(_) => scan_settled(source, repo, &options.scope, monitor, scan),
+    }
+}
+
+fn require_project(source: &dyn Source, listing: &dyn Listing, options: &BackupOptions) -> Result<()> {
+    if options.scope == Scope::System || options.allow_empty || listing.in_order().next().is_some() {
+        return Ok(());
+    }
+    Err(endpoint::Error::NoProject { store: source.location(), scope: options.scope.clone() }.into())
+}
+
+/// Looks at the stamps in the parent; at none when a leaf of its tree is damaged, which must not stand in the way of a
+/// new backup: it costs reading more.
+fn survey_if_readable(
     repo: &Repository,
     listing: &dyn Listing,
     parent: Option<Parent>,
     options: &BackupOptions,
-) -> Result<(Comparison, Option<Parent>)> {
+) -> Result<(Survey, Option<Parent>)> {
     let before = parent.as_ref().map(|parent| repo.entries(&parent.tree, &options.scope));
-    match compare(listing, before.into_iter().flatten(), options.force) {
+    match Survey::begin(listing, before.into_iter().flatten(), options.force) {
         Err(Error::Repository(error)) if error.is_damage() && parent.is_some() => {
-            Ok((compare(listing, std::iter::empty(), options.force)?, None))
+            Ok((Survey::begin(listing, std::iter::empty(), options.force)?, None))
         }
         result => Ok((result?, parent)),
     }
 }
 
-fn guard_empty(listing: &dyn Listing, changes: &Comparison, options: &BackupOptions) -> Result<()> {
-    let documents = changes.reads.len() as u64 + changes.unchanged;
-    if documents > 0 || options.allow_empty {
+fn guard_empty(listing: &dyn Listing, survey: &Survey, reads: usize, options: &BackupOptions) -> Result<()> {
+    if reads > 0 || survey.unchanged > 0 || options.allow_empty {
         return Ok(());
     }
     let because = match listing.problems() {
@@ -292,106 +328,63 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(listing: &dyn Listing, changes: &Comparison) -> Self {
+    fn new(listing: &dyn Listing, unsettled: u64) -> Self {
         let count = |severity| listing.problems().iter().filter(|problem| problem.severity == severity).count() as u64;
         let counts = Counts {
             new: 0,
             changed: 0,
-            removed: changes.removed,
-            unread: count(Severity::Unread),
+            removed: 0,
+            unread: count(Severity::Unread) + unsettled,
             skipped: count(Severity::Skipped),
         };
-        let is_different = !changes.records.is_empty() || {
-            let mut before = changes.reads.iter().filter_map(|read| read.before.as_ref());
-            before.any(|before| before.is_mode_changed)
-        };
-        Self { counts, is_different, unchanged: changes.unchanged, read: 0, bytes_read: 0 }
+        Self { counts, is_different: false, unchanged: 0, read: 0, bytes_read: 0 }
     }
 
-    /// Reads and stores documents; returns what differs from the parent, in path order.
-    fn store_changes(
+    fn count_read(&mut self, stored: Option<&contents::Stored>) {
+        if let Some(stored) = stored {
+            self.read += 1;
+            self.bytes_read += stored.document.size;
+        }
+    }
+
+    /// Writes the tree of what was found: as a run of changes over the parent's, or whole.
+    fn write_tree(
         &mut self,
         repo: &Repository,
         listing: &dyn Listing,
-        changes: Comparison,
-        claims: &Claims<'_>,
-        writer: &mut Writer<'_>,
-        monitor: &dyn Monitor,
-    ) -> Result<Vec<Record>> {
-        let mut records = changes.records;
-        contents::store(repo, listing, &changes.reads, claims, monitor, |stored| {
-            for frame in stored.frames {
-                writer.put_documents(frame)?;
-            }
-            for (read, stored) in stored.documents {
-                let is_same = stored.as_ref().zip(read.before.as_ref()).is_some_and(|(stored, before)| {
-                    before.is_same_otherwise && before.content == Some(stored.document.content)
-                });
-                let record = self.record(listing, &read, stored);
-                if !is_same {
-                    records.extend(record);
-                }
-            }
-            Ok(())
-        })?;
-        records.sort_unstable_by(|a, b| a.path().cmp(b.path()));
-        Ok(records)
-    }
-
-    /// Reads and stores documents; writes a whole new tree.
-    #[expect(clippy::too_many_arguments, reason = "the two ends of a backup meet here and in its sibling only")]
-    fn store_all(
-        &mut self,
-        repo: &Repository,
-        listing: &dyn Listing,
-        changes: &Comparison,
+        survey: &Survey,
         parent: Option<&Parent>,
         options: &BackupOptions,
-        claims: &Claims<'_>,
         writer: &mut Writer<'_>,
-        monitor: &dyn Monitor,
     ) -> Result<Tree> {
+        let before = parent.map(|parent| repo.entries(&parent.tree, &options.scope)).into_iter().flatten();
+        let results = survey.results(listing, before).map(|outcome| outcome.inspect(|outcome| self.count(outcome)));
+        let over = parent.filter(|parent| parent.snapshot.manifest.scope == options.scope);
+        if let Some(parent) = over.filter(|_| survey.different <= CHANGES_HELD_MAX) {
+            let records: Result<Vec<_>> =
+                results.filter_map(|outcome| outcome.map(Outcome::into_record).transpose()).collect();
+            return Ok(tree::update(repo, writer, &parent.tree, &records?)?);
+        }
         let mut tree = TreeWriter::new();
-        let reads: std::collections::VecDeque<u32> = changes.reads.iter().map(|read| read.n).collect();
-        let before = parent.map(|parent| repo.entries(&parent.tree, &options.scope));
-        let mut rest = Rest { pairs: Box::new(merge(listed(listing), before.into_iter().flatten())), reads };
-        contents::store(repo, listing, &changes.reads, claims, monitor, |stored| {
-            for frame in stored.frames {
-                writer.put_documents(frame)?;
+        for outcome in results {
+            if let Some(now) = outcome?.now {
+                tree.push(writer, now)?;
             }
-            for (read, document) in stored.documents {
-                while let Some(entry) = rest.next_before_read()? {
-                    tree.push(writer, entry)?;
-                }
-                if let Some(entry) = self.record(listing, &read, document).and_then(Record::into_entry) {
-                    tree.push(writer, entry)?;
-                }
-            }
-            Ok(())
-        })?;
-        while let Some(entry) = rest.next_before_read()? {
-            tree.push(writer, entry)?;
         }
         Ok(tree.finish(writer)?)
     }
 
-    /// Returns what to record for a document that was read: nothing if it is all as in the parent.
-    fn record(&mut self, listing: &dyn Listing, read: &Read, stored: Option<Stored>) -> Option<Record> {
-        let found = listing.found(read.n as usize);
-        let Some(Stored { document, stamp }) = stored else {
-            self.counts.unread += 1;
-            return read.before.as_ref().map(|_| Record::Removed(found.path));
-        };
-        self.read += 1;
-        self.bytes_read += document.size;
-        let stamp = stamp_to_keep(listing, stamp);
-        match read.before.as_ref().and_then(|before| before.content) {
-            None => self.counts.new += 1,
-            Some(before) if before != document.content => self.counts.changed += 1,
-            Some(_) => self.unchanged += 1,
+    fn count(&mut self, outcome: &Outcome) {
+        let counts = &mut self.counts;
+        match outcome.change {
+            Change::New => counts.new += 1,
+            Change::Content => counts.changed += 1,
+            Change::Removed => counts.removed += u64::from(outcome.was_document()),
+            Change::Unread => counts.unread += 1,
+            Change::None | Change::Mode | Change::Stamp => self.unchanged += u64::from(outcome.was_document()),
+            Change::Directory | Change::Unknown => {}
         }
-        let entry = Entry { path: found.path, body: Body::Document(document), mode: found.mode, stamp };
-        Some(Record::Present(entry))
+        self.is_different |= !matches!(outcome.change, Change::None | Change::Stamp);
     }
 
     /// Tells whether the parent is as good as a new snapshot would be.
@@ -406,40 +399,8 @@ impl Progress {
             && parent.snapshot.manifest.counts.unread == self.counts.unread
     }
 
-    fn finish(self, snapshot: Snapshot, is_new: bool, bytes_stored: u64) -> BackupReport {
+    fn finish(self, snapshot: Snapshot, is_new: bool, bytes_stored: u64, remarks: Vec<Problem>) -> BackupReport {
         let Self { counts, unchanged, read, bytes_read, .. } = self;
-        BackupReport { snapshot, is_new, counts, unchanged, read, bytes_read, bytes_stored }
-    }
-}
-
-type ListedPairs<'a> = Box<dyn Iterator<Item = Result<Pair<(u32, endpoint::Found), Entry>>> + 'a>;
-
-/// What a new tree takes over without reading: directories, and documents that are as in the parent.
-struct Rest<'a> {
-    pairs: ListedPairs<'a>,
-    reads: std::collections::VecDeque<u32>,
-}
-
-impl Rest<'_> {
-    /// Returns the next entry that is not read, or nothing at one that is, which is thereby passed.
-    fn next_before_read(&mut self) -> Result<Option<Entry>> {
-        for pair in self.pairs.by_ref() {
-            let (listed, before) = match pair? {
-                Pair::Left(listed) => (listed, None),
-                Pair::Both(listed, before) => (listed, Some(before)),
-                Pair::Right(_) => continue,
-            };
-            let (n, found) = listed;
-            if self.reads.front() == Some(&n) {
-                self.reads.pop_front();
-                return Ok(None);
-            }
-            match before {
-                _ if found.size.is_none() => return Ok(Some(directory(found))),
-                Some(before) => return Ok(Some(before)),
-                None => unreachable!("a document that is new is read"),
-            }
-        }
-        Ok(None)
+        BackupReport { snapshot, is_new, counts, unchanged, remarks, read, bytes_read, bytes_stored }
     }
 }

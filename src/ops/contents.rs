@@ -33,26 +33,13 @@ const PIECES_AT_ONCE: usize = 8;
 /// How often a large document is read that changes while it is read.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// A document to read. There may be as many as documents in the store, so what only few have is kept apart.
-#[derive(Debug, Clone)]
+/// A document to read. There may be as many as documents in the store.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Read {
     /// Its number in the listing.
     pub n: u32,
     /// Its size when it was listed.
     pub size: u64,
-    /// What the parent snapshot says of it, if it has it.
-    pub before: Option<Box<Before>>,
-}
-
-/// A document to read as it is in the parent snapshot.
-#[derive(Debug, Clone)]
-pub(super) struct Before {
-    /// Its content; nothing for a directory whose place a document has taken.
-    pub content: Option<ContentId>,
-    /// Whether all but the content is known to be the same.
-    pub is_same_otherwise: bool,
-    /// Whether its permissions are others.
-    pub is_mode_changed: bool,
 }
 
 /// A document that was read and is stored, or will be with the frames that came before it.
@@ -160,16 +147,17 @@ impl Session<'_> {
             match reader.read(read.n as usize, WHOLE_BYTES_MAX, frame.raw()) {
                 Ok(Outcome::Read(stamp)) => {
                     let document = self.keep_or_drop(&mut frame, start)?;
-                    batch.documents.push((read.clone(), Some(Stored { document, stamp })));
+                    batch.documents.push((*read, Some(Stored { document, stamp })));
                 }
                 // It grew since it was listed: it goes through on its own, between what comes before and after it.
                 Ok(Outcome::TooLarge) => {
                     batch.frames.extend(self.end_frame(&mut frame));
                     steps.push(Step::Stored(std::mem::take(&mut batch)));
-                    steps.push(Step::Grown(read.clone()));
+                    steps.push(Step::Grown(*read));
                     continue;
                 }
-                Err(error) => batch.documents.push((read.clone(), self.unread(read, &error))),
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(error) => batch.documents.push((*read, self.unread(read, &error))),
             }
             self.monitor.advance(1);
             // Documents may have grown since the batches were made by their sizes.
@@ -218,14 +206,14 @@ impl Session<'_> {
                 Ok(None) => {
                     self.unread(read, &std::io::Error::other("it keeps changing while it is read"));
                 }
-                Err(Error::Endpoint(error)) => {
+                Err(Error::Endpoint(error)) if !error.is_fatal() => {
                     self.unread(read, &error);
                     break;
                 }
                 Err(error) => return Err(error),
             }
         }
-        give(Batch { frames: Vec::new(), documents: vec![(read.clone(), outcome)] })?;
+        give(Batch { frames: Vec::new(), documents: vec![(*read, outcome)] })?;
         self.monitor.advance(1);
         Ok(())
     }
@@ -323,7 +311,7 @@ mod tests {
     fn batches_cover_all_and_keep_large_documents_apart() {
         let half = WHOLE_BYTES_MAX;
         let sizes = [10, half + 1, half, half, half, half, 5];
-        let reads: Vec<Read> = (0..).zip(sizes).map(|(n, size)| Read { n, size, before: None }).collect();
+        let reads: Vec<Read> = (0..).zip(sizes).map(|(n, size)| Read { n, size }).collect();
         assert_eq!(batches(&reads).collect::<Vec<_>>(), [0..1, 1..2, 2..6, 6..7]);
     }
 }

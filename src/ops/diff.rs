@@ -1,6 +1,7 @@
 //! Diff: what changed between two snapshots, or between a snapshot and a live store.
 
 use super::live::live_differences;
+use super::settle::scan_settled;
 use super::{Result, require_scope};
 use crate::endpoint::Source;
 use crate::model::entry::Entry;
@@ -96,7 +97,7 @@ pub fn diff_live(
 ) -> Result<DiffReport> {
     let tree = repo.tree(&before.manifest.tree)?;
     require_scope(before, &tree, scope)?;
-    let listing = live.scan(scope, monitor)?;
+    let (listing, unsettled) = scan_settled(live, repo, scope, monitor, || live.scan(scope, monitor))?;
     let mut report = DiffReport::default();
     let found = live_differences(&*listing, repo.entries(&tree, scope), monitor, |pair| {
         let pair = match pair {
@@ -107,7 +108,7 @@ pub fn diff_live(
         report.count_and_give(pair, &mut take)
     })?;
     let unlisted = listing.problems().iter().filter(|problem| problem.severity >= Severity::Skipped).count() as u64;
-    report.problems = found.unread + unlisted;
+    report.problems = found.unread.max(unsettled) + unlisted;
     Ok(report)
 }
 

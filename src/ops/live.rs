@@ -19,8 +19,7 @@ const HELD_BYTES_MAX: u64 = 1 << 20;
 
 /// Walks a listing as a sorted stream, each entry with its number.
 pub(super) fn listed(listing: &dyn Listing) -> impl Iterator<Item = Result<(u32, Found)>> + '_ {
-    let count = u32::try_from(listing.len()).expect("fewer than 2^32 entries");
-    (0..count).map(|n| Ok((n, listing.found(n as usize))))
+    listing.in_order().map(|n| Ok((n, listing.found(n as usize))))
 }
 
 impl Keyed for (u32, Found) {
@@ -53,7 +52,7 @@ pub(super) fn live_differences(
         let pair: Result<_> = pair;
         match pair? {
             // What is in a directory that could not be listed is not known to be gone.
-            Pair::Right(entry) if is_unlisted(listing, &entry.path) => {
+            Pair::Right(entry) if is_unknown(listing, &entry.path) => {
                 found.unread += u64::from(entry.document().is_some());
             }
             Pair::Right(entry) => waiting.push(Waiting { live: None, entry: Some(entry) }),
@@ -72,14 +71,18 @@ pub(super) fn live_differences(
     Ok(found)
 }
 
-/// Tells whether a path lies in a directory of the listing that could not be listed.
-pub(super) fn is_unlisted(listing: &dyn Listing, path: &EntryPath) -> bool {
+/// Tells whether what is kept at a path may be in the store though the listing does not show it: in a directory that
+/// could not be listed, or as a document whose place could not be found out.
+pub(super) fn is_unknown(listing: &dyn Listing, path: &EntryPath) -> bool {
     listing.unlisted().iter().any(|directory| path.is_within(directory.as_bytes()))
+        || listing.find(path, 0).is_some_and(|n| !listing.is_settled(n))
 }
 
 fn is_proven_same(live: &Found, entry: &Entry) -> bool {
     let is_same_size = live.size == entry.document().map(|document| document.size);
-    is_same_size && live.mode == entry.mode && (live.size.is_none() || entry.stamp.proves_unchanged(&live.stamp))
+    is_same_size
+        && !entry.differs_in_mode(live.mode)
+        && (live.size.is_none() || entry.stamp.proves_unchanged(&live.stamp))
 }
 
 /// A pair whose contents are still to be compared.
@@ -103,7 +106,7 @@ impl LiveDifferences {
         for pair in resolved {
             match pair? {
                 None => self.unread += 1,
-                Some(Pair::Both(live, entry)) if live.same_content(&entry) && live.mode == entry.mode => {
+                Some(Pair::Both(live, entry)) if live.same_content(&entry) && !entry.differs_in_mode(live.mode) => {
                     self.same += u64::from(entry.document().is_some());
                 }
                 Some(pair) => take(pair)?,

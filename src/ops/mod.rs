@@ -3,13 +3,14 @@
 pub mod backup;
 pub mod browse;
 pub mod check;
-mod compare;
 mod contents;
 pub mod diff;
 mod live;
 mod plan;
 pub mod restore;
+mod settle;
 pub mod stats;
+mod survey;
 
 use crate::endpoint;
 use crate::model::path::EntryPath;

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::live::listed;
 use super::{Error, Result};
-use crate::endpoint::{Found, Listing, Put, Removal};
+use crate::endpoint::{Listing, Put, Removal};
 use crate::model::entry::{Document, Entry};
 use crate::model::merge::Pair;
 use crate::model::path::{EntryPath, escape};
@@ -81,7 +80,10 @@ impl fmt::Display for Plan {
 /// Turns differences into a plan.
 pub(super) struct Planner<'a> {
     listing: &'a dyn Listing,
-    walk: Box<dyn Iterator<Item = Result<(u32, Found)>> + 'a>,
+    /// Where in the listing the last path was found.
+    near: usize,
+    /// Entries of the target that are replaced by a document of another path, since both have the same name there.
+    moved: BTreeSet<u32>,
     obstacles: BTreeSet<&'a [u8]>,
     /// The last entry of the target that must go for what lies below it.
     cleared: Option<EntryPath>,
@@ -95,7 +97,8 @@ impl<'a> Planner<'a> {
         let plan = Plan { scope, mode, puts: Vec::new(), removals: Vec::new(), counts: BTreeMap::new(), same: 0 };
         Self {
             listing,
-            walk: Box::new(listed(listing)),
+            near: 0,
+            moved: BTreeSet::new(),
             obstacles: listing.obstacles().iter().map(EntryPath::as_bytes).collect(),
             cleared: None,
             kept: None,
@@ -113,7 +116,7 @@ impl<'a> Planner<'a> {
             Pair::Left(live) => self.only_in_target(&live),
             Pair::Right(entry) => self.put(entry, None),
             Pair::Both(live, entry) if live.document().is_some() == entry.document().is_some() => {
-                let found = self.number(&live.path)?;
+                let found = self.number(&live.path);
                 self.put(entry, Some(found))
             }
             Pair::Both(live, entry) => self.change_type(&live, entry),
@@ -122,6 +125,8 @@ impl<'a> Planner<'a> {
 
     /// Returns the plan. `documents` is how many the snapshot has in the scope.
     pub(super) fn finish(mut self, documents: u64) -> Plan {
+        let moved = std::mem::take(&mut self.moved);
+        self.plan.removals.retain(|removal| !moved.contains(&removal.found));
         let total = self.plan.total();
         self.plan.same = documents.saturating_sub(total.add + total.replace);
         self.plan
@@ -134,7 +139,7 @@ impl<'a> Planner<'a> {
             self.kept = Some(live.path.clone());
         }
         if self.plan.mode == Mode::Truncate {
-            let found = self.number(&live.path)?;
+            let found = self.number(&live.path);
             self.plan.removals.push(Removal { path: live.path.clone(), found, is_in_the_way });
             self.count(live, |counts| counts.remove += 1);
             return Ok(());
@@ -156,7 +161,7 @@ impl<'a> Planner<'a> {
         if let Some(obstacle) = obstacles.iter().find(|obstacle| obstacle.is_within(live.path.as_bytes())) {
             return Err(in_the_way(obstacle));
         }
-        let found = self.number(&live.path)?;
+        let found = self.number(&live.path);
         self.plan.removals.push(Removal { path: live.path.clone(), found, is_in_the_way: true });
         self.count(live, |counts| counts.remove += 1);
         self.cleared = Some(live.path.clone());
@@ -174,8 +179,14 @@ impl<'a> Planner<'a> {
         }
         let is_new = replaces.is_none();
         self.count(&entry, |counts| if is_new { counts.add += 1 } else { counts.replace += 1 });
+        let replaces = match replaces {
+            None => self.displaced(&entry.path)?,
+            found => found,
+        };
         let Entry { path, mode, stamp, .. } = &entry;
-        let (path, mode, time_ns) = (path.clone(), *mode, stamp.time_ns);
+        // A store without permissions leaves those of the target as they are.
+        let mode = mode.or_else(|| self.listing.found(replaces? as usize).mode);
+        let (path, time_ns) = (path.clone(), stamp.time_ns);
         self.plan.puts.push(Put { path, document: into_document(entry), mode, time_ns, replaces });
         Ok(())
     }
@@ -196,15 +207,32 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Returns the number of an entry in the listing. Paths are asked for in order.
-    fn number(&mut self, path: &EntryPath) -> Result<u32> {
-        for listed in self.walk.by_ref() {
-            let (n, found) = listed?;
-            if found.path == *path {
-                return Ok(n);
-            }
+    /// Returns the number of an entry that is in the listing. Paths are best asked for in order.
+    fn number(&mut self, path: &EntryPath) -> u32 {
+        self.find(path).expect("it was in the listing when it was compared")
+    }
+
+    fn find(&mut self, path: &EntryPath) -> Option<u32> {
+        self.near = self.listing.find(path, self.near)?;
+        Some(u32::try_from(self.near).expect("fewer than 2^32 entries"))
+    }
+
+    /// Returns the entry of the target that has the name of a document to put, though it is kept at another path: the same
+    /// document of another project.
+    fn displaced(&mut self, path: &EntryPath) -> Result<Option<u32>> {
+        let Some(n) = self.find(path) else { return Ok(None) };
+        let other = self.listing.found(n as usize).path;
+        if other == *path {
+            return Ok(None);
         }
-        unreachable!("{path} was in the listing when it was compared")
+        if !self.plan.scope.contains(&other) {
+            return Err(Error::Refused {
+                danger: format!("{other} of the target has the same name as {path} of the snapshot and would be lost"),
+                way_out: "remove or rename it there, or restore the whole system instead of one project".to_owned(),
+            });
+        }
+        self.moved.insert(n);
+        Ok(Some(n))
     }
 }
 

@@ -6,6 +6,7 @@ use super::backup::{BackupOptions, backup_listed};
 use super::live::live_differences;
 use super::plan::Planner;
 pub use super::plan::{Mode, Plan, PlanCounts};
+use super::settle::settle;
 use super::{Author, Error, Result, require_scope};
 use crate::endpoint::{Listing, Put, Staging, StagingWriter, Target};
 use crate::model::entry::Document;
@@ -82,7 +83,7 @@ pub fn plan_restore(
     let scope = scope_of(snapshot, &tree, options)?;
     guard(snapshot, &tree, &scope, options)?;
     let listing = target.scan_target(&scope, monitor)?;
-    plan_by_reading(repo, &*listing, &tree, scope, options.mode, monitor)
+    plan_by_reading(target, repo, &*listing, &tree, scope, options.mode, monitor)
 }
 
 /// Makes a store hold what a snapshot holds.
@@ -107,7 +108,7 @@ pub fn restore(
         if options.checkpoint { take_checkpoint(target, repo, snapshot, &scope, options, monitor)? } else { None };
     let Some((checkpoint, listing)) = saved else {
         let listing = target.scan_target(&scope, monitor)?;
-        let plan = plan_by_reading(repo, &*listing, &tree, scope, options.mode, monitor)?;
+        let plan = plan_by_reading(target, repo, &*listing, &tree, scope, options.mode, monitor)?;
         let bytes_written = apply(target, repo, &*listing, &plan, monitor)?;
         return Ok(RestoreReport { snapshot: snapshot.clone(), checkpoint: None, plan, bytes_written });
     };
@@ -255,6 +256,7 @@ fn take_checkpoint(
 }
 
 fn plan_by_reading(
+    target: &dyn Target,
     repo: &Repository,
     listing: &dyn Listing,
     tree: &Tree,
@@ -262,11 +264,13 @@ fn plan_by_reading(
     mode: Mode,
     monitor: &dyn Monitor,
 ) -> Result<Plan> {
+    let unsettled = settle(target, repo, &scope, listing, monitor)?;
     let mut planner = Planner::new(listing, scope, mode);
     let entries = repo.entries(tree, planner.scope());
     let found = live_differences(listing, entries, monitor, |pair| planner.push(pair))?;
     let unlisted = listing.problems().iter().filter(|problem| problem.severity == Severity::Unread).count() as u64;
-    let unread = found.unread + unlisted;
+    // What can't be read when it is to be settled is met again when it is compared, if it is of the scope.
+    let unread = found.unread.max(unsettled) + unlisted;
     if unread > 0 {
         return Err(Error::Refused {
             danger: format!("{unread} entries of the target can't be read, so it can't be told what to put back"),

@@ -53,6 +53,8 @@ pub struct Manifest {
     pub program: String,
     /// The store it was taken of.
     pub store: String,
+    /// The layout the store was read in: how the names of its documents became paths.
+    pub layout: String,
     /// How much of the store it holds.
     pub scope: Scope,
     /// The snapshot it was compared with.

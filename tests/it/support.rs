@@ -314,6 +314,10 @@ impl Listing for PartlyListed {
         self.listing.found(n)
     }
 
+    fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {
+        self.listing.find(path, near)
+    }
+
     fn obstacles(&self) -> &[EntryPath] {
         self.listing.obstacles()
     }

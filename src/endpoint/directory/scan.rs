@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use super::open::{DirectoryCache, mode_of, open_directory, open_root, stamp_of};
 use super::read::FileReader;
 use super::write::STAGING_PREFIX;
-use crate::endpoint::{Error, Found, Listing, Reader, Result};
+use crate::endpoint::{Error, Found, Listing, Reader, Result, find_near};
 use crate::model::entry::Stamp;
-use crate::model::path::{EntryPath, escape};
+use crate::model::path::{EntryPath, compare_joined, escape};
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem, Severity, Task};
 
@@ -208,6 +208,13 @@ impl Listing for DirectoryListing {
         let path = EntryPath::new(directory.path_of(directory.name(child))).expect("paths were checked when listed");
         let size = (child.kind == ChildKind::Document).then_some(child.size);
         Found { path, size, mode: Some(child.mode), stamp: child.stamp }
+    }
+
+    fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {
+        find_near(self.order.len(), near, |n| {
+            let (directory, child) = self.child(n);
+            compare_joined(&directory.path, directory.name(child), path.as_bytes())
+        })
     }
 
     fn obstacles(&self) -> &[EntryPath] {

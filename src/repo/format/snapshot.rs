@@ -13,6 +13,9 @@ use crate::model::scope::Scope;
 use crate::repo::codec::Codec;
 use crate::repo::snapshot::{Counts, Manifest, Reason};
 
+/// The layout that is not written: names are paths.
+const PLAIN: &str = "plain";
+
 #[derive(Serialize, Deserialize)]
 struct Stored {
     time_ms: i64,
@@ -21,6 +24,8 @@ struct Stored {
     user: String,
     program: String,
     store: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    layout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     project: Option<ByteBuf>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -53,6 +58,7 @@ pub fn encode(manifest: &Manifest, codec: &Codec) -> Vec<u8> {
         user: manifest.user.clone(),
         program: manifest.program.clone(),
         store: manifest.store.clone(),
+        layout: (manifest.layout != PLAIN).then(|| manifest.layout.clone()),
         project: manifest.scope.prefix().map(ByteBuf::from),
         parent: manifest.parent.map(|parent| ByteBuf::from(parent.as_bytes())),
         label: manifest.label.clone(),
@@ -95,6 +101,7 @@ pub fn decode(file: &[u8], codec: &Codec) -> Result<Manifest> {
         user: stored.user,
         program: stored.program,
         store: stored.store,
+        layout: stored.layout.unwrap_or_else(|| PLAIN.to_owned()),
         scope,
         parent: snapshot_id(stored.parent)?,
         label: stored.label,

@@ -49,7 +49,7 @@ pub fn differences<'a>(
 
 fn is_difference(pair: &Difference) -> bool {
     match pair {
-        Pair::Both(before, after) => !before.same_content(after) || before.mode != after.mode,
+        Pair::Both(before, after) => !before.same_content(after) || before.differs_in_mode(after.mode),
         Pair::Left(_) | Pair::Right(_) => true,
     }
 }

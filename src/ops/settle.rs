@@ -1,0 +1,95 @@
+//! Finding out where documents are kept that only their contents tell.
+
+use rayon::prelude::*;
+
+use super::live::error_text;
+use super::survey::is_proven;
+use super::{Error, Result};
+use crate::endpoint::{self, Listing, Outcome, Reader, Source};
+use crate::model::scope::Scope;
+use crate::monitor::{Monitor, Problem, Severity, Task};
+use crate::repo::cut::WHOLE_BYTES_MAX;
+use crate::repo::{self, Repository};
+
+/// Lists a store and settles every entry, so that a project of it can be told from the rest. Returns with the listing how
+/// many documents can't be read, and may or may not be of the scope.
+pub(super) fn scan_settled(
+    source: &dyn Source,
+    repo: &Repository,
+    scope: &Scope,
+    monitor: &dyn Monitor,
+    scan: impl FnOnce() -> endpoint::Result<Box<dyn Listing>>,
+) -> Result<(Box<dyn Listing>, u64)> {
+    let listing = scan()?;
+    let unread = settle(source, repo, scope, &*listing, monitor)?;
+    Ok((listing, unread))
+}
+
+/// Takes over what earlier snapshots prove, and reads the rest.
+pub(super) fn settle(
+    source: &dyn Source,
+    repo: &Repository,
+    scope: &Scope,
+    listing: &dyn Listing,
+    monitor: &dyn Monitor,
+) -> Result<u64> {
+    if unsettled(listing).is_empty() {
+        return Ok(0);
+    }
+    recall(source, repo, scope, listing)?;
+    let rest = unsettled(listing);
+    monitor.start(Task::Compare, Some(rest.len() as u64));
+    rest.into_par_iter().map_init(|| listing.reader(), |reader, n| read(&mut **reader, listing, n, monitor)).sum()
+}
+
+fn unsettled(listing: &dyn Listing) -> Vec<usize> {
+    listing.in_order().map(|n| n as usize).filter(|n| !listing.is_settled(*n)).collect()
+}
+
+/// Takes over what the newest snapshots of the store say: of the scope, and of everything. What can't be read of them costs
+/// reading more.
+fn recall(source: &dyn Source, repo: &Repository, scope: &Scope, listing: &dyn Listing) -> Result<()> {
+    let (store, layout) = (source.location(), source.layout());
+    let newest = repo.newest_snapshots()?.filter_map(repo::Result::ok).map(|snapshot| snapshot.manifest);
+    let mut has_scope = false;
+    for manifest in newest.filter(|manifest| manifest.store == store && manifest.layout == layout) {
+        if manifest.scope != Scope::System && (has_scope || manifest.scope != *scope) {
+            continue;
+        }
+        has_scope = true;
+        let Ok(tree) = repo.tree(&manifest.tree) else { continue };
+        let mut near = 0;
+        for entry in repo.entries(&tree, &Scope::System).map_while(repo::Result::ok) {
+            let Some(n) = listing.find(&entry.path, near) else { continue };
+            near = n;
+            if !listing.is_settled(n) && is_proven(&entry, &listing.found(n)) {
+                listing.recall(n, &entry.path);
+            }
+        }
+        if manifest.scope == Scope::System {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads one document, which settles it. Returns 1 if it can't be read.
+fn read(reader: &mut dyn Reader, listing: &dyn Listing, n: usize, monitor: &dyn Monitor) -> Result<u64> {
+    if monitor.is_interrupted() {
+        return Err(Error::Interrupted);
+    }
+    monitor.advance(1);
+    let read = match reader.read(n, WHOLE_BYTES_MAX, &mut Vec::new()) {
+        Ok(Outcome::TooLarge) => reader.stream(n).map(drop),
+        result => result.map(drop),
+    };
+    match read {
+        Ok(()) => Ok(0),
+        Err(error) if error.is_fatal() => Err(error.into()),
+        Err(error) => {
+            let path = listing.found(n).path.to_string();
+            monitor.problem(&Problem { severity: Severity::Unread, path, what: error_text(&error) });
+            Ok(1)
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The data platforms whose metadata we understand: names, kinds, layouts, rules. No I/O.
+
+pub mod kylin;
