@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use metastash::endpoint::location::Reading;
 use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
 use metastash::ops::check::Part;
+use metastash::platform::kylin::layout::{Layout, Level};
 use metastash::repo::snapshot::Reference;
 
 /// Back up, compare and restore the metadata of data platforms
@@ -30,14 +32,17 @@ pub(crate) struct Cli {
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Directory of the repository [default: $KYLIN_HOME/meta_backups, or ./meta_backups]
     #[arg(short, long, global = true, env = "METASTASH_REPO", value_name = "DIR", help_heading = "Global options")]
     pub repo: Option<PathBuf>,
-    /// Directory of the live store: what is backed up, or restored to
-    #[arg(short, long, global = true, env = "METASTASH_STORE", value_name = "DIR", help_heading = "Global options")]
+    /// The live store: a directory, a zip, or a metadata url of Kylin [default: as $KYLIN_HOME/conf says]
+    #[arg(short, long, global = true, env = "METASTASH_STORE", value_name = "STORE", help_heading = "Global options")]
     pub store: Option<PathBuf>,
+    /// How the names in the store are read, if not as what is found there says
+    #[arg(long, global = true, value_name = "LAYOUT", help_heading = "Global options")]
+    pub layout: Option<LayoutName>,
     /// Print JSON, one object a line
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
@@ -47,6 +52,32 @@ pub(crate) struct Global {
     /// Say more
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub verbose: bool,
+}
+
+/// The layouts that a user can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LayoutName {
+    /// Names are paths; the first part is the project
+    Plain,
+    /// Kylin 5.0.0 and later: a folder for each type
+    KylinNew,
+    /// Kylin 5.0.0 and later, the folder of a backup: documents in `core_meta`, jobs and rules beside it
+    KylinNewBackup,
+    /// Kylin 5.0-alpha and 5.0-beta: a folder for each project
+    KylinOld,
+}
+
+impl Global {
+    /// Returns how the names in the store are to be read.
+    pub(crate) fn reading(&self) -> Reading {
+        match self.layout {
+            None => Reading::Detect,
+            Some(LayoutName::Plain) => Reading::Plain,
+            Some(LayoutName::KylinNew) => Reading::Kylin(Layout::New(Level::Core)),
+            Some(LayoutName::KylinNewBackup) => Reading::Kylin(Layout::New(Level::Folder)),
+            Some(LayoutName::KylinOld) => Reading::Kylin(Layout::Old),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +123,41 @@ pub(crate) enum Command {
     /// undo takes the first one back.
     #[command(after_help = "Example: metastash undo --dry-run")]
     Undo(UndoArgs),
+    /// Write a snapshot to a place of its own, as Kylin's tool would have made it
+    ///
+    /// A folder that Kylin's restore takes: `core_meta` with a file for each document (or a metadata.zip), and beside it jobs,
+    /// rules and offsets. A snapshot of the old layout gives a folder of the old layout; one of a plain directory gives that
+    /// directory.
+    #[command(after_help = "Examples:\n  metastash export latest /tmp/2026-11-22-10-18-49_backup\n  \
+                            metastash export before-upgrade /tmp/metadata.zip --format zip --project sales")]
+    Export(ExportArgs),
+    /// Make backups that Kylin's tool made snapshots
+    ///
+    /// Takes the folder of a backup, its `core_meta`, a metadata.zip, or a folder with many of them: each
+    /// `yyyy-MM-dd-HH-mm-ss_backup` becomes a snapshot with that time and label. What was imported before is passed over.
+    #[command(after_help = "Examples:\n  metastash import /kylin/meta_backups\n  \
+                            metastash import /tmp/metadata.zip --label from-production")]
+    Import(ImportArgs),
+    /// Find what is broken in Kylin's metadata
+    ///
+    /// Documents that Kylin can't load or a database won't take (errors), and references between documents that lead nowhere
+    /// (warnings: stores that work have some). Changes nothing.
+    #[command(after_help = "Examples:\n  metastash doctor\n  metastash doctor latest --project sales\n  \
+                            metastash doctor live --since before-upgrade --exit-code")]
+    Doctor(DoctorArgs),
+    /// Do what Kylin's bin/metastore.sh does, with its arguments
+    ///
+    /// backup [DIR], backup-project PROJECT [DIR], restore DIR [--after-truncate], restore-project PROJECT DIR
+    /// [--after-truncate], fetch TARGET [DIR], list FOLDER. DIR is the repository for backups, default
+    /// $KYLIN_HOME/meta_backups, and DIR/LABEL one of its snapshots for restores; a backup that Kylin's tool made is
+    /// restored as it is.
+    #[command(after_help = "Examples:\n  metastash metastore backup\n  \
+                            metastash metastore restore $KYLIN_HOME/meta_backups/2026-11-22-10-18-49_backup")]
+    Metastore {
+        /// The arguments of metastore.sh
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Verify the repository
     ///
     /// Without --read-data: that everything the snapshots refer to exists. With it: that every stored byte is what it
@@ -114,7 +180,14 @@ impl Command {
     /// Tells whether the command looks at signals, because it has something to clear away or to say before it ends.
     pub(crate) fn stops_safely(&self) -> bool {
         match self {
-            Self::Backup(_) | Self::Restore(_) | Self::Undo(_) | Self::Check(_) => true,
+            Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Undo(_)
+            | Self::Check(_)
+            | Self::Doctor(_)
+            | Self::Export(_)
+            | Self::Import(_)
+            | Self::Metastore { .. } => true,
             Self::Diff(args) => matches!(args.after, Side::Live),
             Self::Init | Self::Snapshots(_) | Self::Ls(_) | Self::Cat(_) | Self::Stats | Self::Completions { .. } => {
                 false
@@ -220,6 +293,15 @@ pub(crate) struct RestoreArgs {
     /// Truncate the whole store even from a snapshot of one project
     #[arg(long, requires = "after_truncate", conflicts_with = "project")]
     pub allow_project_snapshot: bool,
+    /// Restore everything even if the snapshot is of a Kylin system with another UUID
+    #[arg(long)]
+    pub allow_other_system: bool,
+    /// Go on even if a Kylin project ends up with two models of one name
+    #[arg(long)]
+    pub allow_same_alias: bool,
+    /// Leave permissions on Kylin projects as they are in the store, and put back only those it lacks
+    #[arg(long)]
+    pub keep_permissions: bool,
 }
 
 #[derive(Debug, Args)]
@@ -233,6 +315,60 @@ pub(crate) struct UndoArgs {
     /// Go on even if the store was empty before, so that everything in it will be removed
     #[arg(long)]
     pub allow_empty: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// A snapshot, or `live` for the store as it is now
+    #[arg(value_name = "SNAP", default_value = "live")]
+    pub side: Side,
+    /// Show only what this snapshot does not have
+    #[arg(long, value_name = "SNAP")]
+    pub since: Option<Reference>,
+    /// This project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Exit with 4 when something is found
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`
+    #[arg(value_name = "SNAP")]
+    pub snapshot: Reference,
+    /// Where to write it; must not exist yet
+    #[arg(value_name = "DEST")]
+    pub destination: PathBuf,
+    /// Files in folders, or a zip: DEST itself if its name ends in .zip, else one in the folder DEST
+    #[arg(long, value_enum, default_value_t = ExportFormat::Dir)]
+    pub format: ExportFormat,
+    /// This project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+}
+
+/// How an export is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Files in folders
+    Dir,
+    /// A zip
+    Zip,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The backup, or a folder of backups
+    #[arg(value_name = "SRC")]
+    pub source: PathBuf,
+    /// Give the snapshot this name instead of that of the folder
+    #[arg(long, value_parser = parse_label)]
+    pub label: Option<String>,
+    /// Add a key and value to the snapshots; may be repeated
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub tags: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]

@@ -9,14 +9,14 @@ use serde_json::json;
 
 use super::args::{BackupArgs, Global};
 use super::exit::{Code, Usage};
-use super::open;
 use super::output::{Output, bytes, count, short};
 use super::progress::Progress;
 use super::snapshots::snapshot_fields;
+use super::{open, store};
 
 pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let began = Instant::now();
-    let store = open::store(global)?;
+    let store = store::source(global)?.store;
     let options = BackupOptions {
         scope: args.project.clone().unwrap_or(Scope::System),
         label: args.label.clone(),
@@ -24,16 +24,17 @@ pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress:
         force: args.force,
         skip_if_unchanged: args.skip_if_unchanged,
         allow_empty: args.allow_empty,
+        saved_ms: None,
         author: open::author(),
     };
     refuse_repeated_tags(&args.tags)?;
     let (repo, planned_id) = open::repository_or_new(global)?;
     if args.dry_run {
-        let plan = plan_backup(&store, &repo, &options, progress)?;
+        let plan = plan_backup(&*store, &repo, &options, progress)?;
         progress.clear();
         return show_plan(&plan, output);
     }
-    let report = backup(&store, &repo, &options, progress)?;
+    let report = backup(&*store, &repo, &options, progress)?;
     progress.clear();
     // Whoever came second uses the repository that the first created.
     if planned_id == Some(repo.config().id) {
@@ -75,7 +76,7 @@ fn show_plan(plan: &BackupPlan, output: &Output) -> Result<Code> {
     Ok(if plan.problems.is_empty() { Code::Done } else { Code::Unread })
 }
 
-fn show_report(report: &BackupReport, seconds: f64, output: &Output) -> Result<Code> {
+pub(crate) fn show_report(report: &BackupReport, seconds: f64, output: &Output) -> Result<Code> {
     let counts = &report.counts;
     let head = if report.is_new {
         format!("snapshot {} saved", short(&report.snapshot.id))
@@ -101,12 +102,19 @@ fn show_report(report: &BackupReport, seconds: f64, output: &Output) -> Result<C
         "unchanged": report.unchanged,
         "unread": counts.unread,
         "skipped": counts.skipped,
+        "remarks": report.remarks.len(),
         "read": report.read,
         "bytes_read": report.bytes_read,
         "bytes_stored": report.bytes_stored,
         "seconds": seconds,
     })));
     output.message("backup_summary", fields.into())?;
+    if !report.remarks.is_empty() {
+        output.say(&format!(
+            "{} told above: `metastash doctor` says more",
+            count(report.remarks.len() as u64, "remark")
+        ))?;
+    }
     if counts.unread + counts.skipped == 0 {
         return Ok(Code::Done);
     }

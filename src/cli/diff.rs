@@ -10,9 +10,9 @@ use serde_json::json;
 use super::args::{DiffArgs, Global, Side};
 use super::browse::entry_fields;
 use super::exit::{Code, Usage};
-use super::open;
 use super::output::{Output, path_fields};
 use super::progress::Progress;
+use super::{open, store};
 
 pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let repo = open::repository(global)?;
@@ -21,9 +21,9 @@ pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &
     let show = |changed: Changed| show(&changed, output).map_err(metastash::ops::Error::Output);
     let (report, scope) = match &args.after {
         Side::Live => {
-            let store = open::store(global)?;
+            let store = store::source_like(global, &before.manifest.layout)?.store;
             let scope = project.cloned().unwrap_or_else(|| before.manifest.scope.clone());
-            (diff_live(&repo, &before, &store, &scope, progress, show)?, scope)
+            (diff_live(&repo, &before, &*store, &scope, progress, show)?, scope)
         }
         Side::Snapshot(reference) => {
             let after = open::snapshot_to_compare(&repo, reference, project, global)?;

@@ -140,6 +140,7 @@ fn code_of_store(error: &endpoint::Error) -> u8 {
     match error {
         endpoint::Error::Changed { .. } => 15,
         endpoint::Error::Interrupted => 130,
+        endpoint::Error::InTheWay { .. } | endpoint::Error::OtherLayout { .. } => 14,
         endpoint::Error::Damaged { .. } => 13,
         _ => 1,
     }
@@ -165,6 +166,10 @@ fn hint_for(error: &anyhow::Error) -> Option<String> {
         ops::Error::NoCheckpoint { .. } => {
             Some("`restore` takes one of the same store unless told not to; `metastash snapshots` lists all".to_owned())
         }
+        ops::Error::NoPlatform { .. } => Some(
+            "name the folder that holds `core_meta`, `MODEL` or `_global`, or say how to read it with `--layout`"
+                .to_owned(),
+        ),
         ops::Error::Output(_) | ops::Error::Interrupted => None,
     }
 }
@@ -199,9 +204,21 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
     use std::io::ErrorKind;
     let hint = match error {
         endpoint::Error::NotFound { .. } => "name the directory of the store with `--store` or METASTASH_STORE",
-        endpoint::Error::NotADirectory { .. } => "this version reads directories",
-        endpoint::Error::NoProject { .. } => "projects are the top-level directories of the store",
+        endpoint::Error::NotADirectory { .. } => "name the directory or the metadata.zip that holds the store",
+        endpoint::Error::NoProject { .. } => {
+            "`metastash ls SNAP` shows the projects of a snapshot as the first parts of paths"
+        }
         endpoint::Error::Changed { .. } => "nothing was changed; run it again, best while nobody writes to the store",
+        endpoint::Error::NotAFile { .. } => return None,
+        endpoint::Error::MixedLayouts { .. } => {
+            "`--layout plain` takes names as they are; `metastash migrate` is for the old layout"
+        }
+        endpoint::Error::SeveralBackups { .. } => "name one of them, or take them all over with `metastash import`",
+        endpoint::Error::OtherLayout { .. } => {
+            "is this the right store? An empty directory takes any layout; `--layout` says how names are to be read"
+        }
+        endpoint::Error::UnknownLayout { .. } => "update metastash on this machine",
+        endpoint::Error::InTheWay { .. } => "remove it or move it elsewhere; nothing was changed",
         endpoint::Error::Damaged { .. } => "nothing of it was used; find a sound copy, for instance an older backup",
         endpoint::Error::Interrupted => return None,
         endpoint::Error::Io { source, .. } => match source.kind() {

@@ -5,13 +5,18 @@ mod backup;
 mod browse;
 mod check;
 mod diff;
+mod doctor;
 mod exit;
+mod export;
+mod import;
+mod metastore;
 mod open;
 mod output;
 mod progress;
 mod restore;
 mod snapshots;
 mod stats;
+mod store;
 
 use std::process::ExitCode;
 
@@ -52,6 +57,10 @@ fn dispatch(cli: &Cli, output: &Output, progress: &Progress<'_>) -> anyhow::Resu
         Command::Diff(args) => diff::run(args, global, output, progress),
         Command::Restore(args) => restore::run(args, global, output, progress),
         Command::Undo(args) => restore::undo(args, global, output, progress),
+        Command::Doctor(args) => doctor::run(args, global, output, progress),
+        Command::Export(args) => export::run(args, global, output, progress),
+        Command::Import(args) => import::run(args, global, output, progress),
+        Command::Metastore { arguments } => metastore::run(arguments, global, output, progress),
         Command::Check(args) => check::run(args, global, output, progress),
         Command::Stats => stats::run(global, output),
         Command::Completions { shell } => {

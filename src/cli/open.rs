@@ -1,13 +1,13 @@
-//! From arguments to a repository and a store.
+//! From arguments to a repository and its snapshots.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use metastash::endpoint::directory::DirectoryStore;
 use metastash::model::scope::Scope;
 use metastash::ops::Author;
+use metastash::platform::kylin::detect::backup_time;
 use metastash::repo::config::{Config, GRACE_SECS};
 use metastash::repo::snapshot::{Manifest, Reason, Reference, Snapshot};
 use metastash::repo::{self, Repository};
@@ -15,6 +15,7 @@ use metastash::storage::local::LocalStorage;
 
 use super::args::Global;
 use super::exit::{Refusal, Usage};
+use super::store;
 
 const DEFAULT_REPOSITORY: &str = "meta_backups";
 
@@ -33,7 +34,10 @@ pub(crate) fn repository_path(global: &Global) -> Result<PathBuf> {
 
 /// Opens the repository, which must exist.
 pub(crate) fn repository(global: &Global) -> Result<Repository> {
-    let path = repository_path(global)?;
+    repository_at(repository_path(global)?)
+}
+
+fn repository_at(path: PathBuf) -> Result<Repository> {
     if path.exists() && !path.is_dir() {
         return Err(Refusal {
             message: format!("{} is not a metastash repository, but a file", path.display()),
@@ -103,11 +107,13 @@ fn new_repository(global: &Global) -> Result<(Arc<LocalStorage>, Config)> {
 /// Refuses a directory that holds something else: a repository in it would be mixed up with that.
 fn refuse_occupied(path: &Path) -> Result<()> {
     let is_foreign = match std::fs::read_dir(path) {
-        // A folder `tmp` is what a creation that was cut off leaves.
         Ok(entries) => {
             let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+            // A folder `tmp` is what a creation that was cut off leaves. Backups by Kylin lie where its tool puts them,
+            // and are in nobody's way.
+            let may_stay = |name: &std::ffi::OsStr| name == "tmp" || backup_time(name.as_encoded_bytes()).is_some();
             // Where there is a repository already, the message is another.
-            !path.join("config").is_file() && names.iter().any(|name| name != "tmp")
+            !path.join("config").is_file() && names.iter().any(|name| !may_stay(name))
         }
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     };
@@ -122,29 +128,7 @@ fn refuse_occupied(path: &Path) -> Result<()> {
     .into())
 }
 
-/// Opens the store, which must exist.
-pub(crate) fn store(global: &Global) -> Result<DirectoryStore> {
-    let path = store_path(global)?;
-    let store = DirectoryStore::open(&path)?;
-    refuse_overlap(&store, global)?;
-    Ok(store)
-}
-
-/// Opens the store to restore to, which may not exist yet.
-pub(crate) fn target(global: &Global) -> Result<DirectoryStore> {
-    let store = DirectoryStore::open_target(&store_path(global)?)?;
-    refuse_overlap(&store, global)?;
-    Ok(store)
-}
-
-fn store_path(global: &Global) -> Result<PathBuf> {
-    let Some(path) = &global.store else {
-        return Err(Usage("no store is named: use `--store DIR` or METASTASH_STORE".to_owned()).into());
-    };
-    refuse_url(path, "--store")?;
-    Ok(path.clone())
-}
-
+/// Refuses a url where a directory must be named.
 fn refuse_url(path: &Path, flag: &str) -> Result<()> {
     match path.to_str().and_then(|path| path.split_once("://")) {
         Some((scheme, _)) => {
@@ -153,36 +137,6 @@ fn refuse_url(path: &Path, flag: &str) -> Result<()> {
         None if path.as_os_str().is_empty() => Err(Usage(format!("{flag} is empty")).into()),
         None => Ok(()),
     }
-}
-
-/// Refuses a repository in the store, which would back itself up and be truncated, and a store in the repository.
-fn refuse_overlap(store: &DirectoryStore, global: &Global) -> Result<()> {
-    let path = repository_path(global)?;
-    let repository = resolve(&path);
-    let refuse = |message: String| {
-        let hint = "name a repository elsewhere with `--repo` or METASTASH_REPO".to_owned();
-        Err(Refusal { message, hint, code: 14 }.into())
-    };
-    if repository.starts_with(store.root()) {
-        return refuse(format!("the repository {} lies inside the store {}", path.display(), store.root().display()));
-    }
-    if store.root().starts_with(&repository) {
-        return refuse(format!("the store {} lies inside the repository {}", store.root().display(), path.display()));
-    }
-    Ok(())
-}
-
-/// Returns the absolute path without symlinks, as far as it exists.
-fn resolve(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut rest = Vec::new();
-    for ancestor in path.ancestors() {
-        if let Ok(resolved) = ancestor.canonicalize() {
-            return rest.iter().rev().fold(resolved, |path, name| path.join(name));
-        }
-        rest.extend(ancestor.file_name().map(ToOwned::to_owned));
-    }
-    path
 }
 
 /// Returns who runs this.
@@ -222,8 +176,8 @@ fn find(
     fits: impl Fn(&Manifest) -> bool,
 ) -> Result<Snapshot> {
     let is_backup = |manifest: &Manifest| manifest.reason == Reason::Backup && fits(manifest);
-    if let (Reference::Latest(_), Some(path)) = (reference, &global.store) {
-        let (store, host) = (resolve(path).display().to_string(), author().host);
+    if let (Reference::Latest(_), Some(store)) = (reference, store::location(global)) {
+        let host = author().host;
         let is_of_store = |manifest: &Manifest| is_backup(manifest) && manifest.store == store && manifest.host == host;
         match repo.find_snapshot(reference, is_of_store) {
             // With some of this store, but not so many, another store's is not what is meant.

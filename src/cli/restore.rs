@@ -5,8 +5,8 @@ use std::time::Instant;
 use anyhow::Result;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use metastash::endpoint::Source;
-use metastash::endpoint::directory::DirectoryStore;
+use metastash::endpoint::Target;
+use metastash::endpoint::location::Located;
 use metastash::model::scope::Scope;
 use metastash::ops::restore::{
     Allow, Mode, Plan, RestoreOptions, RestoreReport, last_checkpoint, plan_restore, restore,
@@ -17,41 +17,44 @@ use serde_json::{Value, json};
 
 use super::args::{Global, RestoreArgs, UndoArgs};
 use super::exit::{Code, Refusal};
-use super::open;
 use super::output::{Output, bytes, count, path_fields, short};
 use super::progress::Progress;
+use super::{open, store};
 
 pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
-    let target = open::target(global)?;
     let repo = open::repository(global)?;
     let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref(), global)?;
+    let target = store::target(global, &snapshot.manifest.layout)?;
     refuse_foreign_latest(args, &snapshot, &target)?;
     let options = RestoreOptions {
         project: args.project.clone(),
         mode: if args.after_truncate { Mode::Truncate } else { Mode::Merge },
+        keep_permissions: args.keep_permissions,
         checkpoint: !args.no_checkpoint,
         allow: Allow {
             empty: args.allow_empty,
             incomplete: args.allow_incomplete,
             project_snapshot: args.allow_project_snapshot,
+            other_system: args.allow_other_system,
+            same_alias: args.allow_same_alias,
         },
         author: open::author(),
     };
-    plan_or_restore(&target, &repo, &snapshot, &options, args.dry_run, output, progress)
+    plan_or_restore(&*target.store, &repo, &snapshot, &options, args.dry_run, output, progress)
 }
 
 /// Refuses to truncate a store to the latest backup of another: who says `latest` means a backup of this store.
-fn refuse_foreign_latest(args: &RestoreArgs, snapshot: &Snapshot, target: &DirectoryStore) -> Result<()> {
+fn refuse_foreign_latest(args: &RestoreArgs, snapshot: &Snapshot, target: &Located) -> Result<()> {
     let manifest = &snapshot.manifest;
-    let is_own = manifest.store == target.location() && manifest.host == open::author().host;
-    let is_empty = std::fs::read_dir(target.root()).map_or(true, |mut entries| entries.next().is_none());
+    let is_own = manifest.store == target.store.location() && manifest.host == open::author().host;
+    let is_empty = std::fs::read_dir(&target.place).map_or(true, |mut entries| entries.next().is_none());
     if is_own || is_empty || !args.after_truncate || !matches!(args.snapshot, Reference::Latest(_)) {
         return Ok(());
     }
     Err(Refusal {
         message: format!(
             "the repository has no backup of {}; `{}` is of {}:{}",
-            target.location(),
+            target.store.location(),
             args.snapshot,
             manifest.host,
             manifest.store
@@ -63,21 +66,24 @@ fn refuse_foreign_latest(args: &RestoreArgs, snapshot: &Snapshot, target: &Direc
 }
 
 pub(crate) fn undo(args: &UndoArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
-    let target = open::target(global)?;
     let repo = open::repository(global)?;
-    let checkpoint = last_checkpoint(&target, &repo, &open::author())?;
+    let location = store::required_location(global)?;
+    let checkpoint = last_checkpoint(&location, &repo, &open::author())?;
+    let target = store::target(global, &checkpoint.manifest.layout)?;
     let options = RestoreOptions {
         project: Some(checkpoint.manifest.scope.clone()),
         mode: Mode::Truncate,
+        keep_permissions: false,
         checkpoint: !args.no_checkpoint,
-        allow: Allow { empty: args.allow_empty, ..Allow::default() },
+        // What was there before may be there again, whatever it is.
+        allow: Allow { empty: args.allow_empty, other_system: true, same_alias: true, ..Allow::default() },
         author: open::author(),
     };
-    plan_or_restore(&target, &repo, &checkpoint, &options, args.dry_run, output, progress)
+    plan_or_restore(&*target.store, &repo, &checkpoint, &options, args.dry_run, output, progress)
 }
 
 fn plan_or_restore(
-    target: &DirectoryStore,
+    target: &dyn Target,
     repo: &Repository,
     snapshot: &Snapshot,
     options: &RestoreOptions,
@@ -122,6 +128,7 @@ fn show_plan(plan: &Plan, snapshot: &Snapshot, output: &Output) -> Result<()> {
             output.message("restore_step", fields.into())?;
         }
     }
+    show_left_out(plan, output)?;
     output.say(&counts_table(plan).to_string())?;
     output.say(&format!(
         "would restore {} of snapshot {}: {}; nothing was changed",
@@ -133,10 +140,11 @@ fn show_plan(plan: &Plan, snapshot: &Snapshot, output: &Output) -> Result<()> {
     Ok(())
 }
 
-fn show_report(report: &RestoreReport, seconds: f64, output: &Output) -> Result<()> {
+pub(crate) fn show_report(report: &RestoreReport, seconds: f64, output: &Output) -> Result<()> {
     if !report.plan.is_empty() {
         output.detail(report.plan.to_string().trim_end())?;
     }
+    show_left_out(&report.plan, output)?;
     if let Some(checkpoint) = &report.checkpoint {
         output.say(&format!("checkpoint {} saved: `metastash undo` puts it back", short(&checkpoint.id)))?;
     }
@@ -152,6 +160,17 @@ fn show_report(report: &RestoreReport, seconds: f64, output: &Output) -> Result<
     fields["bytes_written"] = json!(report.bytes_written);
     fields["seconds"] = json!(seconds);
     output.message("restore_summary", fields)?;
+    Ok(())
+}
+
+/// Says which documents have no place in the target: nothing is left out in silence.
+fn show_left_out(plan: &Plan, output: &Output) -> Result<()> {
+    let Some(first) = plan.left_out.first() else { return Ok(()) };
+    output.result(&format!(
+        "left out, since the store has no place for it: {} ({first}{})",
+        count(plan.left_out.len() as u64, "document"),
+        if plan.left_out.len() > 1 { ", …" } else { "" }
+    ))?;
     Ok(())
 }
 
@@ -213,6 +232,8 @@ fn plan_fields(plan: &Plan, snapshot: &Snapshot) -> Value {
         "remove": total.remove,
         "keep": total.keep,
         "same": plan.same,
+        "left": plan.left,
+        "left_out": plan.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "counts": by_kind,
     })
 }

@@ -1,6 +1,9 @@
 //! Sources and targets: the stores that backups read and restores write.
 
 pub mod directory;
+pub mod kylin;
+pub mod location;
+pub mod zip;
 
 use std::cmp::Ordering;
 use std::io::Read;
@@ -20,8 +23,14 @@ pub enum Error {
         store: String,
     },
     /// There is something else than a store.
-    #[error("{store} is not a directory")]
+    #[error("{store} is neither a directory nor a zip")]
     NotADirectory {
+        /// What was taken for a store.
+        store: String,
+    },
+    /// There is something else than a file.
+    #[error("{store} is not a file")]
+    NotAFile {
         /// What was taken for a store.
         store: String,
     },
@@ -47,6 +56,42 @@ pub enum Error {
         /// What is wrong with which part of it.
         what: String,
     },
+    /// Something that is no document stands where one must be put.
+    #[error("{path} is in the way of a document to put there, and is none itself")]
+    InTheWay {
+        /// What stands there.
+        path: String,
+    },
+    /// There are documents of both layouts of Kylin.
+    #[error("{store} holds folders of both the old and the new layout of Kylin's metadata, which Kylin can't read")]
+    MixedLayouts {
+        /// The store.
+        store: String,
+    },
+    /// There are several stores.
+    #[error("{store} holds no metadata itself, but {} folders of backups: {}", names.len(), names.join(", "))]
+    SeveralBackups {
+        /// The folder.
+        store: String,
+        /// The folders in it.
+        names: Vec<String>,
+    },
+    /// The documents of a snapshot have other names in this store.
+    #[error("{store} lies in the layout {layout}, the snapshot in {wanted}")]
+    OtherLayout {
+        /// The store.
+        store: String,
+        /// Its layout.
+        layout: &'static str,
+        /// That of the snapshot.
+        wanted: &'static str,
+    },
+    /// A snapshot is of a layout that this version does not know.
+    #[error("the snapshot is of the layout {layout}, which this version does not know")]
+    UnknownLayout {
+        /// The layout.
+        layout: String,
+    },
     /// The monitor asked for a stop.
     #[error("interrupted")]
     Interrupted,
@@ -70,7 +115,11 @@ impl Error {
     }
 
     pub(crate) fn io(action: &'static str, path: impl std::fmt::Display, source: impl Into<std::io::Error>) -> Self {
-        Self::Io { action, path: path.to_string(), source: source.into() }
+        // A stream can fail in the words of `std::io` only: what it has to say is within.
+        match source.into().downcast::<Self>() {
+            Ok(error) => error,
+            Err(source) => Self::Io { action, path: path.to_string(), source },
+        }
     }
 }
 
@@ -136,18 +185,23 @@ pub trait Listing: Send + Sync {
     /// Returns the n-th entry.
     fn found(&self, n: usize) -> Found;
 
-    /// Returns the numbers of the entries in the scope, sorted by path if all are settled.
-    fn in_order(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+    /// Returns the numbers of the entries in the scope, ascending.
+    fn numbers(&self) -> Box<dyn Iterator<Item = u32> + '_> {
         Box::new(0..u32::try_from(self.len()).expect("fewer than 2^32 entries"))
+    }
+
+    /// Returns the numbers of the entries in the scope, sorted by path.
+    fn in_order(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        self.numbers()
     }
 
     /// Returns the number of the entry that is what is kept at `path`, though perhaps at another path now. It is looked
     /// for next to the entry numbered `near` first: who looks for sorted paths should say where the last was found.
     fn find(&self, path: &EntryPath, near: usize) -> Option<usize>;
 
-    /// Tells whether the path of the n-th entry is known.
-    fn is_settled(&self, _n: usize) -> bool {
-        true
+    /// Returns the numbers of the entries that are not settled.
+    fn unsettled(&self) -> Vec<u32> {
+        Vec::new()
     }
 
     /// Settles the n-th entry, which is proven unchanged since it was kept at `path`. Returns whether it is still there.
@@ -164,8 +218,19 @@ pub trait Listing: Send + Sync {
     /// Returns the paths at which there is something that is no document and is never touched.
     fn obstacles(&self) -> &[EntryPath];
 
-    /// Returns the directories that are in the listing but could not be listed: nothing is known of what is in them.
-    fn unlisted(&self) -> &[EntryPath];
+    /// Tells whether what is kept at a path may be in the store though the listing does not show it: in a directory that
+    /// could not be listed, or in a document that could not be read.
+    fn hides(&self, path: &EntryPath) -> bool;
+
+    /// Tells whether the store has a place for what is kept at a path.
+    fn has_place(&self, _path: &EntryPath) -> bool {
+        true
+    }
+
+    /// Returns the listing of files that this one was made of, if it was.
+    fn of_files(&self) -> Option<&dyn Listing> {
+        None
+    }
 
     /// Returns what is not in the listing though it should be.
     fn problems(&self) -> &[Problem];
@@ -231,7 +296,7 @@ pub trait Reader {
     /// Opens the n-th entry as a stream.
     ///
     /// # Errors
-    /// When it can't be opened.
+    /// When it can't be opened. When reading fails later, the `std::io::Error` may hold an [`Error`].
     fn stream(&mut self, n: usize) -> Result<Box<dyn DocumentStream>>;
 }
 
@@ -284,6 +349,23 @@ pub trait Target: Source {
     /// # Errors
     /// When the store can't be written.
     fn begin<'a>(&'a self, listing: &'a dyn Listing, puts: &'a [Put]) -> Result<Box<dyn Staging + 'a>>;
+}
+
+/// Gives the name of the file for the path of a document.
+pub type Names<'a> = &'a (dyn Fn(&EntryPath) -> EntryPath + Sync);
+
+/// A store of files, which may be given other names than the paths of documents.
+pub trait Files: Target {
+    /// Begins a change as [`Target::begin`] does. The listing, and the removals to come, go by names.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    fn begin_named<'a>(
+        &'a self,
+        listing: &'a dyn Listing,
+        puts: &'a [Put],
+        names: Names<'a>,
+    ) -> Result<Box<dyn Staging + 'a>>;
 }
 
 /// A change of a store in the making.

@@ -33,6 +33,9 @@ pub struct BackupOptions {
     pub skip_if_unchanged: bool,
     /// Back up a store without a single document.
     pub allow_empty: bool,
+    /// When the documents were saved, in milliseconds since 1970, if not now: for a backup made earlier by something else.
+    /// It is compared with no other snapshot.
+    pub saved_ms: Option<i64>,
     /// Who runs it.
     pub author: Author,
 }
@@ -47,6 +50,7 @@ impl BackupOptions {
             force: false,
             skip_if_unchanged: false,
             allow_empty: false,
+            saved_ms: None,
             author,
         }
     }
@@ -192,7 +196,7 @@ pub(super) fn backup_listed(
         return Ok((report.finish(parent.snapshot.clone(), false, 0, remarks), listing));
     }
     let manifest = Manifest {
-        time_ms: time_after(parent.as_ref()),
+        time_ms: options.saved_ms.unwrap_or_else(|| time_after(parent.as_ref())),
         scan_ms,
         host: options.author.host.clone(),
         user: options.author.user.clone(),
@@ -245,6 +249,9 @@ fn check_label(repo: &Repository, label: Option<&str>) -> Result<()> {
 
 impl Parent {
     fn find(repo: &Repository, source: &dyn Source, options: &BackupOptions) -> Result<Option<Self>> {
+        if options.saved_ms.is_some() {
+            return Ok(None);
+        }
         let store = source.location();
         let fits = |manifest: &Manifest| {
             manifest.store == store
@@ -280,7 +287,7 @@ fn list(
 }
 
 fn require_project(source: &dyn Source, listing: &dyn Listing, options: &BackupOptions) -> Result<()> {
-    if options.scope == Scope::System || options.allow_empty || listing.in_order().next().is_some() {
+    if options.scope == Scope::System || options.allow_empty || listing.numbers().next().is_some() {
         return Ok(());
     }
     Err(endpoint::Error::NoProject { store: source.location(), scope: options.scope.clone() }.into())

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::restore::verify_whole;
+use super::fetch::verify_whole;
 use super::{Error, Result, require_scope};
 use crate::model::entry::Entry;
 use crate::model::path::EntryPath;
@@ -60,6 +60,6 @@ pub fn cat(repo: &Repository, snapshot: &Snapshot, path: &EntryPath, output: &mu
         whole.update(&bytes);
         output.write_all(&bytes).map_err(Error::Output)?;
     }
-    verify_whole(&whole, document, path)?;
+    verify_whole(&whole, document)?;
     output.flush().map_err(Error::Output)
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Error, Result};
-use crate::endpoint::{Found, Listing, Outcome, Reader};
+use crate::endpoint::{self, Found, Listing, Outcome, Reader};
 use crate::model::entry::{Body, Document, Entry, Keyed};
 use crate::model::hash::ContentId;
 use crate::model::merge::{Pair, merge};
@@ -52,7 +52,7 @@ pub(super) fn live_differences(
         let pair: Result<_> = pair;
         match pair? {
             // What is in a directory that could not be listed is not known to be gone.
-            Pair::Right(entry) if is_unknown(listing, &entry.path) => {
+            Pair::Right(entry) if listing.hides(&entry.path) => {
                 found.unread += u64::from(entry.document().is_some());
             }
             Pair::Right(entry) => waiting.push(Waiting { live: None, entry: Some(entry) }),
@@ -69,13 +69,6 @@ pub(super) fn live_differences(
     }
     found.compare(listing, &mut waiting, monitor, &mut take)?;
     Ok(found)
-}
-
-/// Tells whether what is kept at a path may be in the store though the listing does not show it: in a directory that
-/// could not be listed, or as a document whose place could not be found out.
-pub(super) fn is_unknown(listing: &dyn Listing, path: &EntryPath) -> bool {
-    listing.unlisted().iter().any(|directory| path.is_within(directory.as_bytes()))
-        || listing.find(path, 0).is_some_and(|n| !listing.is_settled(n))
 }
 
 fn is_proven_same(live: &Found, entry: &Entry) -> bool {
@@ -129,8 +122,10 @@ fn resolve(reader: &mut dyn Reader, waiting: Waiting, monitor: &dyn Monitor) -> 
         None => Body::Directory,
         Some(size) => match hash(reader, n as usize, size) {
             Ok(document) => Body::Document(document),
-            Err(what) => {
-                let problem = Problem { severity: Severity::Unread, path: found.path.to_string(), what };
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            Err(error) => {
+                let (path, what) = (found.path.to_string(), error_text(&error));
+                let problem = Problem { severity: Severity::Unread, path, what };
                 monitor.problem(&problem);
                 return Ok(None);
             }
@@ -143,27 +138,24 @@ fn resolve(reader: &mut dyn Reader, waiting: Waiting, monitor: &dyn Monitor) -> 
     }))
 }
 
-fn hash(reader: &mut dyn Reader, n: usize, size: u64) -> std::result::Result<Document, String> {
+fn hash(reader: &mut dyn Reader, n: usize, size: u64) -> endpoint::Result<Document> {
     let mut content = Vec::new();
-    let outcome = if size > HELD_BYTES_MAX {
-        Outcome::TooLarge
-    } else {
-        reader.read(n, HELD_BYTES_MAX, &mut content).map_err(|e| error_text(&e))?
-    };
+    let outcome =
+        if size > HELD_BYTES_MAX { Outcome::TooLarge } else { reader.read(n, HELD_BYTES_MAX, &mut content)? };
     if let Outcome::Read(_) = outcome {
         let size = content.len() as u64;
         return Ok(Document { content: ContentId::of(&content), size, pieces: Box::default() });
     }
-    let mut stream = reader.stream(n).map_err(|e| error_text(&e))?;
+    let failed = |e| endpoint::Error::io("read", "it", e);
+    let mut stream = reader.stream(n)?;
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(&mut stream).map_err(|e| e.to_string())?;
-    match stream.finish() {
-        Ok(Some(_)) => {
+    hasher.update_reader(&mut stream).map_err(failed)?;
+    match stream.finish()? {
+        Some(_) => {
             let content = ContentId::from_bytes(*hasher.finalize().as_bytes());
             Ok(Document { content, size: hasher.count(), pieces: Box::default() })
         }
-        Ok(None) => Err("it changed while it was read".to_owned()),
-        Err(e) => Err(error_text(&e)),
+        None => Err(failed(std::io::Error::other("it changed while it was read"))),
     }
 }
 

@@ -5,6 +5,10 @@ pub mod browse;
 pub mod check;
 mod contents;
 pub mod diff;
+pub mod doctor;
+pub mod export;
+mod fetch;
+mod guards;
 mod live;
 mod plan;
 pub mod restore;
@@ -63,6 +67,12 @@ pub enum Error {
     NoCheckpoint {
         /// The store.
         store: String,
+    },
+    /// There is no metadata of a platform whose rules we know.
+    #[error("{of} holds no metadata of Kylin, only plain files")]
+    NoPlatform {
+        /// What was looked at.
+        of: String,
     },
     /// Whoever receives the output failed to.
     #[error("cannot write the output")]

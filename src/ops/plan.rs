@@ -48,6 +48,10 @@ pub struct Plan {
     pub counts: BTreeMap<(String, String), PlanCounts>,
     /// Documents that are the same on both sides.
     pub same: u64,
+    /// Documents that differ and are left as they are in the target, as was asked for.
+    pub left: u64,
+    /// Documents of the snapshot for which the target has no place.
+    pub left_out: Vec<EntryPath>,
 }
 
 impl Plan {
@@ -85,6 +89,8 @@ pub(super) struct Planner<'a> {
     /// Entries of the target that are replaced by a document of another path, since both have the same name there.
     moved: BTreeSet<u32>,
     obstacles: BTreeSet<&'a [u8]>,
+    /// Tells of a path that it is to be left as it is.
+    leaves: Box<dyn Fn(&EntryPath) -> bool + 'a>,
     /// The last entry of the target that must go for what lies below it.
     cleared: Option<EntryPath>,
     /// The last document that only the target has.
@@ -93,13 +99,28 @@ pub(super) struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(listing: &'a dyn Listing, scope: Scope, mode: Mode) -> Self {
-        let plan = Plan { scope, mode, puts: Vec::new(), removals: Vec::new(), counts: BTreeMap::new(), same: 0 };
+    pub(super) fn new(
+        listing: &'a dyn Listing,
+        scope: Scope,
+        mode: Mode,
+        leaves: impl Fn(&EntryPath) -> bool + 'a,
+    ) -> Self {
+        let plan = Plan {
+            scope,
+            mode,
+            puts: Vec::new(),
+            removals: Vec::new(),
+            counts: BTreeMap::new(),
+            same: 0,
+            left: 0,
+            left_out: Vec::new(),
+        };
         Self {
             listing,
             near: 0,
             moved: BTreeSet::new(),
             obstacles: listing.obstacles().iter().map(EntryPath::as_bytes).collect(),
+            leaves: Box::new(leaves),
             cleared: None,
             kept: None,
             plan,
@@ -112,8 +133,18 @@ impl<'a> Planner<'a> {
 
     /// Takes the next difference, in path order: left as it is in the target, right as in the snapshot.
     pub(super) fn push(&mut self, pair: Difference) -> Result<()> {
+        let (Pair::Left(one) | Pair::Right(one) | Pair::Both(one, _)) = &pair;
+        // What the target lacks is put there all the same.
+        if !matches!(pair, Pair::Right(_)) && (self.leaves)(&one.path) {
+            self.plan.left += u64::from(matches!(pair, Pair::Both(..)));
+            return Ok(());
+        }
         match pair {
             Pair::Left(live) => self.only_in_target(&live),
+            Pair::Right(entry) if !self.listing.has_place(&entry.path) => {
+                self.plan.left_out.push(entry.path);
+                Ok(())
+            }
             Pair::Right(entry) => self.put(entry, None),
             Pair::Both(live, entry) if live.document().is_some() == entry.document().is_some() => {
                 let found = self.number(&live.path);
@@ -128,7 +159,8 @@ impl<'a> Planner<'a> {
         let moved = std::mem::take(&mut self.moved);
         self.plan.removals.retain(|removal| !moved.contains(&removal.found));
         let total = self.plan.total();
-        self.plan.same = documents.saturating_sub(total.add + total.replace);
+        self.plan.same =
+            documents.saturating_sub(total.add + total.replace + self.plan.left + self.plan.left_out.len() as u64);
         self.plan
     }
 

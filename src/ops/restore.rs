@@ -1,22 +1,16 @@
 //! Restore: find out what differs, save the target as it is, then put back what differs and, if asked, remove the rest.
 
-use rayon::prelude::*;
-
 use super::backup::{BackupOptions, backup_listed};
+use super::fetch::fetch;
 use super::live::live_differences;
 use super::plan::Planner;
 pub use super::plan::{Mode, Plan, PlanCounts};
 use super::settle::settle;
-use super::{Author, Error, Result, require_scope};
-use crate::endpoint::{Listing, Put, Staging, StagingWriter, Target};
-use crate::model::entry::Document;
-use crate::model::hash::{ChunkId, ContentId};
-use crate::model::path::EntryPath;
+use super::{Author, Error, Result, guards, require_scope};
+use crate::endpoint::{Listing, Target};
 use crate::model::scope::Scope;
-use crate::monitor::{Monitor, Severity, Task};
-use crate::repo::chunks::cut;
-use crate::repo::format::pack::FrameKind;
-use crate::repo::index::{Index, Location};
+use crate::monitor::{Monitor, Severity};
+use crate::platform::kylin::layout::Layout;
 use crate::repo::snapshot::{Manifest, Reason, Snapshot};
 use crate::repo::tree::{Tree, differences};
 use crate::repo::{self, Repository};
@@ -31,6 +25,10 @@ pub struct Allow {
     pub incomplete: bool,
     /// Truncate the whole store from a snapshot of one project.
     pub project_snapshot: bool,
+    /// Restore everything from a snapshot of another system.
+    pub other_system: bool,
+    /// Let a project end up with two models of one alias.
+    pub same_alias: bool,
 }
 
 /// How to restore.
@@ -40,6 +38,8 @@ pub struct RestoreOptions {
     pub project: Option<Scope>,
     /// What happens to documents that only the target has.
     pub mode: Mode,
+    /// Leave permissions on projects as they are in the target.
+    pub keep_permissions: bool,
     /// Save the target before it is changed.
     pub checkpoint: bool,
     /// Dangers that were explicitly accepted.
@@ -51,7 +51,14 @@ pub struct RestoreOptions {
 impl RestoreOptions {
     /// Returns the options of a plain restore: merge, with a checkpoint, of all that the snapshot holds.
     pub fn new(author: Author) -> Self {
-        Self { project: None, mode: Mode::Merge, checkpoint: true, allow: Allow::default(), author }
+        Self {
+            project: None,
+            mode: Mode::Merge,
+            keep_permissions: false,
+            checkpoint: true,
+            allow: Allow::default(),
+            author,
+        }
     }
 }
 
@@ -81,9 +88,9 @@ pub fn plan_restore(
 ) -> Result<Plan> {
     let tree = repo.tree(&snapshot.manifest.tree)?;
     let scope = scope_of(snapshot, &tree, options)?;
-    guard(snapshot, &tree, &scope, options)?;
+    guards::check_snapshot(snapshot, &tree, &scope, options)?;
     let listing = target.scan_target(&scope, monitor)?;
-    plan_by_reading(target, repo, &*listing, &tree, scope, options.mode, monitor)
+    plan_by_reading(target, repo, &*listing, snapshot, &tree, scope, options, monitor)
 }
 
 /// Makes a store hold what a snapshot holds.
@@ -103,16 +110,16 @@ pub fn restore(
 ) -> Result<RestoreReport> {
     let tree = repo.tree(&snapshot.manifest.tree)?;
     let scope = scope_of(snapshot, &tree, options)?;
-    guard(snapshot, &tree, &scope, options)?;
+    guards::check_snapshot(snapshot, &tree, &scope, options)?;
     let saved =
         if options.checkpoint { take_checkpoint(target, repo, snapshot, &scope, options, monitor)? } else { None };
     let Some((checkpoint, listing)) = saved else {
         let listing = target.scan_target(&scope, monitor)?;
-        let plan = plan_by_reading(target, repo, &*listing, &tree, scope, options.mode, monitor)?;
+        let plan = plan_by_reading(target, repo, &*listing, snapshot, &tree, scope, options, monitor)?;
         let bytes_written = apply(target, repo, &*listing, &plan, monitor)?;
         return Ok(RestoreReport { snapshot: snapshot.clone(), checkpoint: None, plan, bytes_written });
     };
-    let result = restore_saved(target, repo, &checkpoint, &*listing, &tree, &scope, options.mode, monitor);
+    let result = restore_saved(target, repo, &checkpoint, &*listing, snapshot, &tree, &scope, options, monitor);
     // A checkpoint of a restore that changed nothing is withdrawn: `undo` would go back to it, in place of the state
     // before the last change.
     let is_useless = match &result {
@@ -131,18 +138,20 @@ fn restore_saved(
     repo: &Repository,
     checkpoint: &Snapshot,
     listing: &dyn Listing,
+    snapshot: &Snapshot,
     tree: &Tree,
     scope: &Scope,
-    mode: Mode,
+    options: &RestoreOptions,
     monitor: &dyn Monitor,
 ) -> Result<(Plan, u64)> {
     let before = repo.tree(&checkpoint.manifest.tree)?;
     let pairs = differences(repo, &before, tree, scope)?;
-    let mut planner = Planner::new(listing, scope.clone(), mode);
+    let mut planner = planner_for(target, listing, scope.clone(), options);
     for pair in pairs {
         planner.push(pair?)?;
     }
     let plan = planner.finish(documents(tree, scope));
+    guards::check_plan(target, repo, listing, snapshot, tree, &plan, options)?;
     let bytes_written = apply(target, repo, listing, &plan, monitor)?;
     Ok((plan, bytes_written))
 }
@@ -158,12 +167,11 @@ fn leaves_target_alone(error: &Error) -> bool {
     )
 }
 
-/// Returns the checkpoint that was taken before the last restore of a store.
+/// Returns the checkpoint that was taken before the last restore of the store at a location.
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`] when there is none.
-pub fn last_checkpoint(target: &dyn Target, repo: &Repository, author: &Author) -> Result<Snapshot> {
-    let store = target.location();
+pub fn last_checkpoint(store: &str, repo: &Repository, author: &Author) -> Result<Snapshot> {
     let fits = |manifest: &Manifest| {
         manifest.store == store && manifest.host == author.host && manifest.reason != Reason::Backup
     };
@@ -173,7 +181,7 @@ pub fn last_checkpoint(target: &dyn Target, repo: &Repository, author: &Author) 
             return Ok(snapshot);
         }
     }
-    Err(Error::NoCheckpoint { store })
+    Err(Error::NoCheckpoint { store: store.to_owned() })
 }
 
 fn scope_of(snapshot: &Snapshot, tree: &Tree, options: &RestoreOptions) -> Result<Scope> {
@@ -185,48 +193,7 @@ fn scope_of(snapshot: &Snapshot, tree: &Tree, options: &RestoreOptions) -> Resul
     }
 }
 
-fn guard(snapshot: &Snapshot, tree: &Tree, scope: &Scope, options: &RestoreOptions) -> Result<()> {
-    let refuse = |danger: String, way_out: &str| Err(Error::Refused { danger, way_out: way_out.to_owned() });
-    if options.mode == Mode::Merge {
-        return Ok(());
-    }
-    let id = snapshot.id.short();
-    if !snapshot.manifest.scope.covers(scope) && !options.allow.project_snapshot {
-        return refuse(
-            format!(
-                "snapshot {id} holds {} only; truncating the whole store would remove all else",
-                snapshot.manifest.scope
-            ),
-            "name the project with `--project`, or accept it with `--allow-project-snapshot`",
-        );
-    }
-    if documents(tree, scope) == 0 && !options.allow.empty {
-        if snapshot.manifest.reason != Reason::Backup {
-            return refuse(
-                format!("the store was empty before that restore ({scope}): undoing it would remove everything in it"),
-                "`--allow-empty` accepts that",
-            );
-        }
-        return refuse(
-            format!(
-                "snapshot {id} holds no document of this scope ({scope}); truncating would remove everything in it"
-            ),
-            "`--allow-empty` accepts that",
-        );
-    }
-    if snapshot.manifest.is_incomplete() && !options.allow.incomplete {
-        return refuse(
-            format!(
-                "documents that could not be read when snapshot {id} was taken ({}) may be removed by truncating",
-                snapshot.manifest.counts.unread
-            ),
-            "restore without `--after-truncate`, or accept it with `--allow-incomplete`",
-        );
-    }
-    Ok(())
-}
-
-fn documents(tree: &Tree, scope: &Scope) -> u64 {
+pub(super) fn documents(tree: &Tree, scope: &Scope) -> u64 {
     match scope {
         Scope::System => tree.documents(),
         Scope::Project(name) => tree.projects.get(name.as_bytes()).map_or(0, |project| project.documents),
@@ -255,17 +222,19 @@ fn take_checkpoint(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the two ends of a restore meet here")]
 fn plan_by_reading(
     target: &dyn Target,
     repo: &Repository,
     listing: &dyn Listing,
+    snapshot: &Snapshot,
     tree: &Tree,
     scope: Scope,
-    mode: Mode,
+    options: &RestoreOptions,
     monitor: &dyn Monitor,
 ) -> Result<Plan> {
     let unsettled = settle(target, repo, &scope, listing, monitor)?;
-    let mut planner = Planner::new(listing, scope, mode);
+    let mut planner = planner_for(target, listing, scope, options);
     let entries = repo.entries(tree, planner.scope());
     let found = live_differences(listing, entries, monitor, |pair| planner.push(pair))?;
     let unlisted = listing.problems().iter().filter(|problem| problem.severity == Severity::Unread).count() as u64;
@@ -278,7 +247,20 @@ fn plan_by_reading(
         });
     }
     let documents = documents(tree, planner.scope());
-    Ok(planner.finish(documents))
+    let plan = planner.finish(documents);
+    guards::check_plan(target, repo, listing, snapshot, tree, &plan, options)?;
+    Ok(plan)
+}
+
+fn planner_for<'a>(
+    target: &dyn Target,
+    listing: &'a dyn Listing,
+    scope: Scope,
+    options: &RestoreOptions,
+) -> Planner<'a> {
+    let layout: Option<Layout> = target.layout().parse().ok();
+    let keeps = layout.filter(|_| options.keep_permissions);
+    Planner::new(listing, scope, options.mode, move |path| keeps.is_some_and(|layout| layout.is_permissions(path)))
 }
 
 /// Carries a plan out. Returns the bytes of documents that were written.
@@ -293,122 +275,12 @@ fn apply(
         return Ok(0);
     }
     let staging = target.begin(listing, &plan.puts)?;
-    write_documents(repo, &plan.puts, &*staging, monitor)?;
+    let documents = |n: u32| plan.puts[n as usize].document.as_ref();
+    let count = u32::try_from(plan.puts.len()).expect("fewer than 2^32 entries");
+    fetch(repo, count, &documents, &|| staging.writer(), monitor)?;
     if monitor.is_interrupted() {
         return Err(Error::Interrupted);
     }
     staging.commit(&plan.removals, monitor)?;
     Ok(plan.puts.iter().filter_map(|put| put.document.as_ref()).map(|document| document.size).sum())
-}
-
-/// Writes the documents of a plan aside, frame by frame: each frame is read and decoded once.
-fn write_documents(repo: &Repository, puts: &[Put], staging: &dyn Staging, monitor: &dyn Monitor) -> Result<()> {
-    let index = repo.index()?;
-    let total = puts.iter().filter(|put| put.document.is_some()).count();
-    monitor.start(Task::Write, Some(total as u64));
-    let frame_number = index.frame_numbers();
-    // Two numbers a document, not a location: there may be millions.
-    let mut by_frame: Vec<(u32, u32)> = Vec::with_capacity(total);
-    let mut cut_documents = Vec::new();
-    for (n, put) in (0_u32..).zip(puts) {
-        match &put.document {
-            None => {}
-            Some(document) if document.pieces.is_empty() => {
-                let location = locate(&index, &ChunkId::of_whole(document.content))?;
-                by_frame.push((frame_number(&location), n));
-            }
-            Some(_) => cut_documents.push(n),
-        }
-    }
-    by_frame.sort_unstable();
-    let frames: Vec<&[(u32, u32)]> = by_frame.chunk_by(|a, b| a.0 == b.0).collect();
-    let job = Job { repo, index: &index, puts, staging, monitor };
-    frames.par_iter().try_for_each(|frame| job.write_frame(frame, &frame_number))?;
-    cut_documents.par_iter().try_for_each(|n| job.write_cut_document(*n))
-}
-
-fn locate(index: &Index, chunk: &ChunkId) -> repo::Result<Location> {
-    index.locate(FrameKind::Documents, chunk).next().ok_or(repo::Error::MissingChunk { chunk: *chunk })
-}
-
-struct Job<'a> {
-    repo: &'a Repository,
-    index: &'a Index,
-    puts: &'a [Put],
-    staging: &'a dyn Staging,
-    monitor: &'a dyn Monitor,
-}
-
-impl Job<'_> {
-    fn write_frame(&self, wanted: &[(u32, u32)], frame_number: &impl Fn(&Location) -> u32) -> Result<()> {
-        let mut writer = self.staging.writer();
-        let mut frame: Option<Vec<u8>> = None;
-        for (number, n) in wanted {
-            if self.monitor.is_interrupted() {
-                return Err(Error::Interrupted);
-            }
-            let chunk = ChunkId::of_whole(self.document(*n).content);
-            let mut places = self.index.locate(FrameKind::Documents, &chunk);
-            let place = places.find(|place| frame_number(place) == *number);
-            if frame.is_none() {
-                let place = place.expect("it was found there when the frames were sorted");
-                frame = Some(self.repo.read_frame(self.index, &place).unwrap_or_default());
-            }
-            let sound = frame.as_deref().zip(place).and_then(|(frame, place)| {
-                let is_whole = frame.len() >= (place.start + place.length) as usize;
-                is_whole.then(|| cut(frame, &place)).filter(|bytes| ChunkId::of(bytes) == chunk)
-            });
-            match sound {
-                Some(bytes) => write(&mut *writer, *n, std::iter::once(Ok(bytes)))?,
-                // The frame is damaged, or another chunk shares the first bytes of the id: try all copies there are.
-                None => {
-                    let bytes = self.repo.read_chunk(FrameKind::Documents, &chunk)?;
-                    write(&mut *writer, *n, std::iter::once(Ok(bytes)))?;
-                }
-            }
-            self.monitor.advance(1);
-        }
-        Ok(())
-    }
-
-    fn write_cut_document(&self, n: u32) -> Result<()> {
-        let document = self.document(n);
-        let mut whole = blake3::Hasher::new();
-        let pieces = document.chunks().map(|chunk| {
-            if self.monitor.is_interrupted() {
-                return Err(Error::Interrupted);
-            }
-            let bytes = self.repo.read_chunk(FrameKind::Documents, &chunk)?;
-            whole.update(&bytes);
-            Ok(bytes)
-        });
-        write(&mut *self.staging.writer(), n, pieces)?;
-        self.monitor.advance(1);
-        verify_whole(&whole, document, &self.puts[n as usize].path)
-    }
-
-    fn document(&self, n: u32) -> &Document {
-        self.puts[n as usize].document.as_ref().expect("only documents are written")
-    }
-}
-
-/// Checks that the pieces of a document made up the document.
-pub(super) fn verify_whole(whole: &blake3::Hasher, document: &Document, path: &EntryPath) -> Result<()> {
-    if ContentId::from_bytes(*whole.finalize().as_bytes()) == document.content {
-        return Ok(());
-    }
-    let what = "its pieces are sound but do not make up its content".to_owned();
-    Err(repo::Error::Damaged { object: format!("the entry of {path}"), what }.into())
-}
-
-fn write<B: AsRef<[u8]>>(
-    writer: &mut dyn StagingWriter,
-    n: u32,
-    pieces: impl Iterator<Item = Result<B>>,
-) -> Result<()> {
-    writer.begin(n as usize)?;
-    for piece in pieces {
-        writer.append(piece?.as_ref())?;
-    }
-    Ok(writer.finish()?)
 }

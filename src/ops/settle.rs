@@ -33,17 +33,15 @@ pub(super) fn settle(
     listing: &dyn Listing,
     monitor: &dyn Monitor,
 ) -> Result<u64> {
-    if unsettled(listing).is_empty() {
+    if listing.unsettled().is_empty() {
         return Ok(0);
     }
     recall(source, repo, scope, listing)?;
-    let rest = unsettled(listing);
+    let rest = listing.unsettled();
     monitor.start(Task::Compare, Some(rest.len() as u64));
-    rest.into_par_iter().map_init(|| listing.reader(), |reader, n| read(&mut **reader, listing, n, monitor)).sum()
-}
-
-fn unsettled(listing: &dyn Listing) -> Vec<usize> {
-    listing.in_order().map(|n| n as usize).filter(|n| !listing.is_settled(*n)).collect()
+    rest.into_par_iter()
+        .map_init(|| listing.reader(), |reader, n| read(&mut **reader, listing, n as usize, monitor))
+        .sum()
 }
 
 /// Takes over what the newest snapshots of the store say: of the scope, and of everything. What can't be read of them costs
@@ -62,7 +60,7 @@ fn recall(source: &dyn Source, repo: &Repository, scope: &Scope, listing: &dyn L
         for entry in repo.entries(&tree, &Scope::System).map_while(repo::Result::ok) {
             let Some(n) = listing.find(&entry.path, near) else { continue };
             near = n;
-            if !listing.is_settled(n) && is_proven(&entry, &listing.found(n)) {
+            if is_proven(&entry, &listing.found(n)) {
                 listing.recall(n, &entry.path);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Result;
 use super::contents::{Read, Stored};
-use super::live::{is_unknown, listed};
+use super::live::listed;
 use crate::endpoint::{Found, Listing};
 use crate::model::entry::{Body, Document, Entry, Stamp};
 use crate::model::hash::{ChunkId, ContentId};
@@ -69,7 +69,7 @@ impl Survey {
         for entry in before {
             let entry = entry?;
             let Some(n) = listing.find(&entry.path, near) else {
-                let is_gone = entry.document().is_some() && !is_unknown(listing, &entry.path);
+                let is_gone = entry.document().is_some() && !listing.hides(&entry.path);
                 survey.removed += u64::from(is_gone);
                 survey.different += 1;
                 continue;
@@ -90,7 +90,7 @@ impl Survey {
             }
         }
         let (mut documents, mut directories) = (0_u64, 0_usize);
-        for n in listing.in_order() {
+        for n in listing.numbers() {
             match listing.found(n as usize).size {
                 Some(_) => documents += 1,
                 None => directories += 1,
@@ -104,7 +104,7 @@ impl Survey {
 
     /// Returns the documents to read, in the order of their numbers.
     pub(super) fn to_read(&self, listing: &dyn Listing) -> Vec<Read> {
-        let documents = listing.in_order().filter_map(|n| {
+        let documents = listing.numbers().filter_map(|n| {
             let size = listing.found(n as usize).size?;
             (self.known[n as usize] == Known::Nothing).then_some(Read { n, size })
         });
@@ -138,7 +138,7 @@ impl Survey {
                 Pair::Left((n, found)) => self.outcome(listing, n, found, None),
                 Pair::Both((n, found), before) => self.outcome(listing, n, found, Some(before)),
                 Pair::Right(before) => {
-                    let change = if is_unknown(listing, &before.path) { Change::Unknown } else { Change::Removed };
+                    let change = if listing.hides(&before.path) { Change::Unknown } else { Change::Removed };
                     Outcome { change, now: None, before: Some(before) }
                 }
             })

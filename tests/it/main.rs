@@ -14,3 +14,4 @@ mod guards;
 mod roundtrip;
 mod support;
 mod writers;
+mod zip;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use metastash::endpoint::Source;
 use metastash::model::hash::Root;
 use metastash::model::path::compare;
 use metastash::model::scope::Scope;
@@ -317,7 +318,7 @@ proptest! {
         }
         // A restore that changed nothing leaves no checkpoint.
         if let Ok(Some(checkpoint)) = result.map(|report| report.checkpoint) {
-            prop_assert_eq!(last_checkpoint(&store(&target), &repo, &author()).unwrap(), checkpoint.clone());
+            prop_assert_eq!(last_checkpoint(&store(&target).location(), &repo, &author()).unwrap(), checkpoint.clone());
             restore_into(&target, &repo, &checkpoint, Mode::Truncate).unwrap();
             prop_assert_eq!(naive_diff(&view(&target), &before), vec![]);
         }

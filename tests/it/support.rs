@@ -322,8 +322,8 @@ impl Listing for PartlyListed {
         self.listing.obstacles()
     }
 
-    fn unlisted(&self) -> &[EntryPath] {
-        self.listing.unlisted()
+    fn hides(&self, path: &EntryPath) -> bool {
+        self.listing.hides(path)
     }
 
     fn problems(&self) -> &[Problem] {

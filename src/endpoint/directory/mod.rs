@@ -12,11 +12,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Error, Listing, Put, Result, Source, Staging, Target};
+use super::{Error, Files, Listing, Names, Put, Result, Source, Staging, Target};
+use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::Monitor;
 
+pub(in crate::endpoint) use scan::is_recent;
 pub use write::STAGING_PREFIX;
+pub(in crate::endpoint) use write::remove_abandoned;
 
 /// A directory of documents.
 #[derive(Debug, Clone)]
@@ -82,6 +85,17 @@ impl Target for DirectoryStore {
     }
 
     fn begin<'a>(&'a self, listing: &'a dyn Listing, puts: &'a [Put]) -> Result<Box<dyn Staging + 'a>> {
-        Ok(Box::new(write::DirectoryStaging::begin(&self.root, listing, puts)?))
+        self.begin_named(listing, puts, &EntryPath::clone)
+    }
+}
+
+impl Files for DirectoryStore {
+    fn begin_named<'a>(
+        &'a self,
+        listing: &'a dyn Listing,
+        puts: &'a [Put],
+        names: Names<'a>,
+    ) -> Result<Box<dyn Staging + 'a>> {
+        Ok(Box::new(write::DirectoryStaging::begin(&self.root, listing, puts, names)?))
     }
 }

@@ -35,6 +35,7 @@ pub(super) struct DirectoryListing {
     /// All entries in path order: number of the directory, number of the child.
     order: Vec<(u32, u32)>,
     obstacles: Vec<EntryPath>,
+    /// Directories that are in the listing but could not be listed.
     unlisted: Vec<EntryPath>,
     problems: Vec<Problem>,
 }
@@ -221,8 +222,8 @@ impl Listing for DirectoryListing {
         &self.obstacles
     }
 
-    fn unlisted(&self) -> &[EntryPath] {
-        &self.unlisted
+    fn hides(&self, path: &EntryPath) -> bool {
+        self.unlisted.iter().any(|directory| path.is_within(directory.as_bytes()))
     }
 
     fn problems(&self) -> &[Problem] {
@@ -230,9 +231,7 @@ impl Listing for DirectoryListing {
     }
 
     fn is_racy(&self, stamp: &Stamp) -> bool {
-        let written = stamp.time_ns.max(stamp.version);
-        let is_coarse = stamp.version % 1_000_000_000 == 0;
-        written >= self.scan_ns - if is_coarse { COARSE_CLOCK_LAG_NS } else { CLOCK_LAG_NS }
+        is_recent(stamp.time_ns, stamp.version, self.scan_ns)
     }
 
     fn reader(&self) -> Box<dyn Reader + '_> {
@@ -250,6 +249,13 @@ impl Listing for DirectoryListing {
             _ => Err(Error::Changed { path: self.store.display().to_string() }),
         }
     }
+}
+
+/// Tells whether a file with these times may have been written when a scan began, or later: it may be written again
+/// without its times moving.
+pub(in crate::endpoint) fn is_recent(modified_ns: i64, changed_ns: i64, scan_ns: i64) -> bool {
+    let is_coarse = changed_ns % 1_000_000_000 == 0;
+    modified_ns.max(changed_ns) >= scan_ns - if is_coarse { COARSE_CLOCK_LAG_NS } else { CLOCK_LAG_NS }
 }
 
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::open::{DirectoryCache, mode_of, open_directory, open_root, stamp_of};
-use crate::endpoint::{Error, Listing, Put, Removal, Result, Staging, StagingWriter};
+use crate::endpoint::{Error, Listing, Names, Put, Removal, Result, Staging, StagingWriter};
 use crate::model::path::EntryPath;
 use crate::monitor::{Monitor, Task};
 
@@ -37,6 +37,7 @@ pub(super) struct DirectoryStaging<'a> {
     root: PathBuf,
     listing: &'a dyn Listing,
     puts: &'a [Put],
+    names: Names<'a>,
     folder: TempDir,
     folder_fd: OwnedFd,
     layout: Layout,
@@ -52,7 +53,7 @@ enum Layout {
 }
 
 impl<'a> DirectoryStaging<'a> {
-    pub(super) fn begin(root: &Path, listing: &'a dyn Listing, puts: &'a [Put]) -> Result<Self> {
+    pub(super) fn begin(root: &Path, listing: &'a dyn Listing, puts: &'a [Put], names: Names<'a>) -> Result<Self> {
         let (folder, layout) = staging_folder(root, listing.is_empty())?;
         let open = || {
             let folder_fd = open_root(folder.path())?;
@@ -65,11 +66,15 @@ impl<'a> DirectoryStaging<'a> {
             Ok::<_, Errno>((folder_fd, umask))
         };
         let (folder_fd, umask) = open().map_err(|e| Error::io("write to", folder.path().display(), e))?;
-        let staging = Self { root: root.to_owned(), listing, puts, folder, folder_fd, layout, umask };
+        let staging = Self { root: root.to_owned(), listing, puts, names, folder, folder_fd, layout, umask };
         if layout == Layout::Whole {
             staging.make_directories().map_err(|e| Error::io("create directories in", staging.place(), e))?;
         }
         Ok(staging)
+    }
+
+    fn name(&self, put: &Put) -> EntryPath {
+        (self.names)(&put.path)
     }
 
     fn place(&self) -> String {
@@ -80,7 +85,7 @@ impl<'a> DirectoryStaging<'a> {
     fn make_directories(&self) -> io::Result<()> {
         let directories = self.puts.iter().filter(|put| put.document.is_none());
         directories.into_iter().try_for_each(|put| {
-            make_directory(self.folder_fd.as_fd(), put.path.as_bytes()).map(drop).map_err(io::Error::from)
+            make_directory(self.folder_fd.as_fd(), self.name(put).as_bytes()).map(drop).map_err(io::Error::from)
         })
     }
 
@@ -89,7 +94,7 @@ impl<'a> DirectoryStaging<'a> {
         for put in self.puts.iter().rev().filter(|put| put.document.is_none()) {
             let Some(mode) = put.mode else { continue };
             let set = || {
-                let directory = open_directory(root, put.path.as_bytes())?;
+                let directory = open_directory(root, self.name(put).as_bytes())?;
                 if mode_of(&fstat(&directory)?) == mode {
                     return Ok(());
                 }
@@ -161,8 +166,9 @@ impl<'a> DirectoryStaging<'a> {
             accessat(&directory, ".", Access::WRITE_OK, AtFlags::EACCESS)?;
             Ok(directory)
         };
-        let puts = self.puts.iter().map(|put| (&put.path, put.replaces));
-        for (path, listed) in puts.chain(removals.iter().map(|removal| (&removal.path, Some(removal.found)))) {
+        let puts = self.puts.iter().map(|put| (self.name(put), put.replaces));
+        for (path, listed) in puts.chain(removals.iter().map(|removal| (removal.path.clone(), Some(removal.found)))) {
+            let path = &path;
             let directory = match directories.get(&parent_of(path), open) {
                 Ok(directory) => directory,
                 // The directory will be made, or something is in its way that goes first.
@@ -200,13 +206,14 @@ impl<'a> DirectoryStaging<'a> {
         for (n, put) in self.puts.iter().enumerate() {
             monitor.advance(1);
             let mut step = || {
+                let name = self.name(put);
                 if put.document.is_none() {
-                    return make_directory(root, put.path.as_bytes()).map(drop);
+                    return make_directory(root, name.as_bytes()).map(drop);
                 }
-                let target = targets.get(&parent_of(&put.path), make_directory)?;
+                let target = targets.get(&parent_of(&name), make_directory)?;
                 let (folder, number) = numbered(n);
                 let folder = folders.get(folder.as_bytes(), open_directory)?;
-                move_file(folder, number.as_bytes(), target, put.path.name(), put.replaces.is_some())
+                move_file(folder, number.as_bytes(), target, name.name(), put.replaces.is_some())
             };
             step().map_err(|e| Error::io("put", &put.path, e))?;
         }
@@ -251,8 +258,9 @@ impl FileWriter<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match self.staging.layout {
             Layout::Whole => {
-                let directory = self.directories.get(&parent_of(&put.path), make_directory)?;
-                openat(directory, put.path.name(), flags, mode)
+                let name = self.staging.name(put);
+                let directory = self.directories.get(&parent_of(&name), make_directory)?;
+                openat(directory, name.name(), flags, mode)
             }
             Layout::Numbered => {
                 let (folder, number) = numbered(n);
@@ -335,7 +343,7 @@ fn staging_folder(root: &Path, was_empty: bool) -> Result<(TempDir, Layout)> {
 
 /// Removes what restores that were killed left behind. A restore that is running holds a lock on its folder, and the lock
 /// goes with its process. What can't be removed stays: it is in nobody's way.
-fn remove_abandoned(parent: &Path) {
+pub(in crate::endpoint) fn remove_abandoned(parent: &Path) {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(STAGING_PREFIX.as_bytes()));
     for folder in folders {

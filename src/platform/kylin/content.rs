@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::layout::Layout;
+use crate::model::path::escape;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
@@ -39,6 +41,16 @@ pub fn text_field_of_stream(stream: impl std::io::Read, field: &'static str) -> 
     let mut json = serde_json::Deserializer::from_reader(stream);
     let found = json.deserialize_map(FieldVisitor { field });
     field_of(found, field, false).map(Cow::into_owned)
+}
+
+/// Returns what tells one system from another, from the document at [`Layout::identity_path`], as text.
+pub fn identity(layout: Layout, content: &[u8]) -> String {
+    let text = match layout {
+        Layout::New(_) => text_field(content, "str").map(Cow::into_owned).ok(),
+        // Java's modified UTF-8: two bytes of length, then the text.
+        Layout::Old => content.get(2..).and_then(|text| String::from_utf8(text.to_vec()).ok()),
+    };
+    text.unwrap_or_else(|| format!("with the unreadable UUID {}", escape(content)))
 }
 
 fn field_of<'c>(

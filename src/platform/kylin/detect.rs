@@ -1,7 +1,8 @@
 //! Telling what is at a place from the names in its top folder.
 
 use super::kind::Kind;
-use super::layout::{CORE_FOLDER, Layout, Level};
+use super::layout::{CORE_FOLDER, GLOBAL, Layout, Level, is_project};
+use crate::model::path::EntryPath;
 
 /// The file that, where it is, holds the whole store: Kylin then reads nothing else.
 pub const ZIP_NAME: &str = "metadata.zip";
@@ -46,6 +47,28 @@ pub fn detect<'a>(names: impl IntoIterator<Item = (&'a [u8], bool)>) -> Detected
         _ if !backups.is_empty() => Detected::Backups(backups),
         _ => Detected::Nothing,
     }
+}
+
+/// Returns the project if documents at these paths look like Kylin's backup of one project: it has no other, and of what
+/// belongs to no project only what every backup has.
+pub fn only_project(paths: impl IntoIterator<Item = EntryPath>) -> Option<Box<[u8]>> {
+    let mut only: Option<Box<[u8]>> = None;
+    for path in paths {
+        let Some(project) = path.project() else { continue };
+        if project == GLOBAL.as_bytes() {
+            let is_in_every_backup = path.kind() == Some(Kind::System.name().as_bytes());
+            if !is_in_every_backup {
+                return None;
+            }
+        } else if is_project(project) {
+            match &only {
+                Some(only) if **only != *project => return None,
+                Some(_) => {}
+                None => only = Some(project.into()),
+            }
+        }
+    }
+    only
 }
 
 /// Returns the time in the name of a backup's folder, `yyyy-MM-dd-HH-mm-ss_backup`, as year to second in the zone of
@@ -98,6 +121,17 @@ mod tests {
         let two = "2024-04-02-00-00-00_backup/ 2024-04-01-00-00-00_backup/ config";
         let names = ["2024-04-01-00-00-00_backup", "2024-04-02-00-00-00_backup"].map(str::to_owned);
         assert_eq!(detect_names(two), Detected::Backups(names.to_vec()));
+    }
+
+    #[test]
+    fn backup_of_one_project_is_told_from_one_of_everything() {
+        let only = |paths: &[&str]| only_project(paths.iter().map(|path| EntryPath::new(path.as_bytes()).unwrap()));
+        let project = ["_global/SYSTEM/UUID", "_global/SYSTEM/_image", "_unplaced/MODEL/x", "p/PROJECT/p", "p/MODEL/m"];
+        assert_eq!(only(&project).as_deref(), Some(&b"p"[..]));
+        assert_eq!(only(&["UUID", "p/project/p.json", "p/model_desc/m.json"]).as_deref(), Some(&b"p"[..]));
+        assert_eq!(only(&["p/PROJECT/p", "q/PROJECT/q"]), None);
+        assert_eq!(only(&["p/PROJECT/p", "_global/USER_INFO/ADMIN"]), None);
+        assert_eq!(only(&["_global/SYSTEM/UUID"]), None);
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Kind {
             Self::IndexPlan => ("INDEX_PLAN", PROJECT, UUID),
             Self::InternalTable => ("INTERNAL_TABLE", PROJECT, KeyRule::Table),
             Self::JarInfo => ("JAR_INFO", PROJECT, KeyRule::PrefixedJoined("jar_type", "_", "jar_name")),
-            Self::JobStats => ("JOB_STATS", PROJECT, KeyRule::Free),
+            Self::JobStats => ("JOB_STATS", PROJECT, KeyRule::Prefixed("date")),
             Self::KafkaConfig => ("KAFKA_CONFIG", PROJECT, KeyRule::Table),
             Self::Layout => ("LAYOUT", PROJECT, UUID),
             Self::LayoutDetails => ("LAYOUT_DETAILS", PROJECT, KeyRule::Joined("dataflow", "-", "layout")),
@@ -144,13 +144,13 @@ impl Kind {
             Self::Model => ("MODEL", PROJECT, UUID),
             Self::ObjectAcl => ("OBJECT_ACL", Home::ProjectUuid, KeyRule::Free),
             Self::Project => ("PROJECT", Home::Key, KeyRule::Field("name")),
-            Self::QueryRecord => ("QUERY_RECORD", PROJECT, KeyRule::Free),
+            Self::QueryRecord => ("QUERY_RECORD", PROJECT, KeyRule::Prefixed("username")),
             Self::ResourceGroup => ("RESOURCE_GROUP", Home::Global, KeyRule::Free),
             Self::Segment => ("SEGMENT", PROJECT, UUID),
-            Self::SqlBlacklist => ("SQL_BLACKLIST", PROJECT, KeyRule::Free),
+            Self::SqlBlacklist => ("SQL_BLACKLIST", PROJECT, KeyRule::Field("project")),
             Self::StreamingJob => ("STREAMING_JOB", PROJECT, UUID),
-            Self::System => ("SYSTEM", Home::Global, KeyRule::Free),
-            Self::TableExd => ("TABLE_EXD", PROJECT, KeyRule::Free),
+            Self::System => ("SYSTEM", Home::Global, KeyRule::Field("name")),
+            Self::TableExd => ("TABLE_EXD", PROJECT, KeyRule::Prefixed("table_name")),
             Self::TableInfo => ("TABLE_INFO", PROJECT, KeyRule::Table),
             Self::TableModelRelation => ("TABLE_MODEL_RELATION", PROJECT, UUID),
             Self::TmpRec => ("TMP_REC", PROJECT, KeyRule::Free),
@@ -164,6 +164,30 @@ impl Kind {
     /// Returns Kylin's name of the kind.
     pub const fn name(self) -> &'static str {
         self.facts().name
+    }
+
+    /// Returns the fields, other than `uuid` and those of [`Home`], whose columns in the kind's table must have a value.
+    pub const fn required(self) -> &'static [&'static str] {
+        match self {
+            Self::Model => &["alias"],
+            Self::Segment => &["model_uuid"],
+            Self::Layout => &["dataflow"],
+            Self::LayoutDetails => &["dataflow", "layout"],
+            Self::CcModelRelation => &["cc_uuid", "model_uuid"],
+            Self::TableModelRelation => &["model_uuid"],
+            Self::UserInfo | Self::UserGlobalAcl => &["username"],
+            Self::JobStats => &["date"],
+            Self::JarInfo => &["jar_name"],
+            Self::DataParser => &["jar_name", "class_name"],
+            Self::KafkaConfig | Self::Project | Self::System => &["name"],
+            Self::StreamingJob => &["model_id"],
+            _ => &[],
+        }
+    }
+
+    /// Tells whether the kind has a table in databases.
+    pub const fn has_table(self) -> bool {
+        !matches!(self, Self::TmpRec)
     }
 
     /// Returns the kind that a folder of this name holds.

@@ -21,6 +21,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::doctor::Generation;
 use super::kind::{Home, Kind};
 use crate::model::path::EntryPath;
 
@@ -79,6 +80,14 @@ impl Layout {
         }
     }
 
+    /// Returns the generation of Kylin that has this layout.
+    pub const fn generation(self) -> Generation {
+        match self {
+            Self::New(_) => Generation::New,
+            Self::Old => Generation::Old,
+        }
+    }
+
     /// Tells whether documents of one layout have the same paths in the other.
     pub fn has_same_paths(self, other: Self) -> bool {
         matches!((self, other), (Self::New(_), Self::New(_)) | (Self::Old, Self::Old))
@@ -126,6 +135,14 @@ impl Layout {
         match self {
             Self::New(_) => split_document(name.as_bytes(), self).is_some_and(|(kind, ..)| kind == Kind::Project),
             Self::Old => is_old_project_document(name).is_some(),
+        }
+    }
+
+    /// Tells whether a file must hold JSON.
+    pub fn is_json(self, name: &EntryPath) -> bool {
+        match self {
+            Self::New(_) => split_document(name.as_bytes(), self).is_some(),
+            Self::Old => name.name().ends_with(SUFFIX),
         }
     }
 

@@ -30,11 +30,11 @@ fn store_that_is_empty() {
 #[test]
 fn store_that_is_a_file() {
     let sandbox = Sandbox::new();
-    let expected = "error: store/UUID is not a directory\nhint: this version reads directories";
-    sandbox.refused("backup --store store/UUID", 1, expected);
+    let expected = "error: store/NOTES is neither a directory nor a zip\nhint: name the directory or the metadata.zip that holds the store";
+    sandbox.refused("backup --store store/NOTES", 1, expected);
     sandbox.done("backup --store store");
-    sandbox.refused("restore latest --store store/UUID", 1, expected);
-    sandbox.refused("diff latest live --store store/UUID", 1, expected);
+    sandbox.refused("restore latest --store store/NOTES", 1, expected);
+    sandbox.refused("diff latest live --store store/NOTES", 1, expected);
 }
 
 #[test]
@@ -43,10 +43,10 @@ fn store_that_is_unreadable() {
         return; // Permissions do not bind root.
     }
     let sandbox = Sandbox::new();
-    fs::set_permissions(sandbox.path("store/UUID"), fs::Permissions::from_mode(0o000)).unwrap();
+    fs::set_permissions(sandbox.path("store/NOTES"), fs::Permissions::from_mode(0o000)).unwrap();
     let ran = sandbox.run("backup --store store");
     assert_eq!(ran.code, 3);
-    assert!(ran.stderr.starts_with("unread: UUID"), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("unread: NOTES"), "{}", ran.stderr);
     fs::set_permissions(sandbox.path("store"), fs::Permissions::from_mode(0o000)).unwrap();
     let ran = sandbox.run("backup --store store");
     fs::set_permissions(sandbox.path("store"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -60,7 +60,7 @@ fn store_or_repository_that_is_a_url() {
     sandbox.refused(
         "backup --store s3://bucket/metadata",
         2,
-        "error: --store: this version knows directories only, not `s3://`",
+        "error: --store: this version knows directories and zips only, not `s3://`",
     );
     sandbox.refused(
         "snapshots --repo hdfs://node:8020/backups",
@@ -74,7 +74,7 @@ fn no_store_is_named() {
     let sandbox = Sandbox::new();
     sandbox.done("backup --store store");
     for words in ["backup", "restore latest", "undo", "diff latest", "diff latest live"] {
-        sandbox.refused(words, 2, "error: no store is named: use `--store DIR` or METASTASH_STORE");
+        sandbox.refused(words, 2, "error: no store is named: use `--store`, METASTASH_STORE, or set KYLIN_HOME");
     }
 }
 
@@ -116,10 +116,10 @@ fn repository_that_is_an_empty_directory() {
 #[test]
 fn repository_that_is_a_file() {
     let sandbox = Sandbox::new();
-    let expected = "error: store/UUID is not a metastash repository, but a file
+    let expected = "error: store/NOTES is not a metastash repository, but a file
         hint: name the directory of one with `--repo` or METASTASH_REPO";
     for words in ["backup --store store/sales", "snapshots", "check", "restore latest --store x"] {
-        sandbox.refused(&format!("{words} --repo store/UUID"), 10, expected);
+        sandbox.refused(&format!("{words} --repo store/NOTES"), 10, expected);
     }
 }
 
@@ -131,7 +131,7 @@ fn repository_that_does_not_exist() {
     for words in [
         "snapshots",
         "ls latest",
-        "cat latest:UUID",
+        "cat latest:NOTES",
         "diff latest latest",
         "restore latest --store store",
         "undo --store store",
@@ -183,7 +183,7 @@ fn snapshot_that_is_unknown() {
         for words in ["ls", "restore --store store", "diff latest", "diff --store store"] {
             sandbox.refused(&format!("{words} {name}"), 1, &expected);
         }
-        sandbox.refused(&format!("cat {name}:UUID"), 1, &expected);
+        sandbox.refused(&format!("cat {name}:NOTES"), 1, &expected);
     }
 }
 
@@ -204,7 +204,7 @@ fn snapshot_that_is_ambiguous() {
     let expected = "error: `twice` may mean any of the snapshots ID, ID\nhint: give more digits of the id";
     sandbox.refused("restore twice --repo r --store store", 1, expected);
     let ids = sandbox.ids("r");
-    assert_eq!(sandbox.done(&format!("cat {}:UUID --repo r", &ids[0][..12])), "top\n");
+    assert_eq!(sandbox.done(&format!("cat {}:NOTES --repo r", &ids[0][..12])), "top\n");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn flags_that_contradict_each_other_or_are_unknown() {
         ("backup --store store --parent x", "error: unexpected argument '--parent' found"),
         ("prune", "error: unrecognized subcommand 'prune'"),
         ("ls", "error: the following required arguments were not provided:"),
-        ("ls :UUID", "error: invalid value ':UUID' for '<SNAP[:PATH]>': a snapshot cannot be named by an empty text"),
+        ("ls :NOTES", "error: invalid value ':NOTES' for '<SNAP[:PATH]>': a snapshot cannot be named by an empty text"),
         (
             "check --read-data=4/3",
             "error: invalid value '4/3' for '--read-data[=<N/M>]': `N/M` is expected, with N from 1 to M",
@@ -287,10 +287,10 @@ fn path_that_is_not_in_the_snapshot() {
         sandbox.refused(words, 1, &expected);
     }
     sandbox.refused(
-        "ls latest:../UUID",
+        "ls latest:../NOTES",
         2,
         &lines(&format!(
-            "error: invalid value 'latest:../UUID' for '<SNAP[:PATH]>': `../UUID` is not a usable path: {WHY}\n{HELP}"
+            "error: invalid value 'latest:../NOTES' for '<SNAP[:PATH]>': `../NOTES` is not a usable path: {WHY}\n{HELP}"
         )),
     );
 }
@@ -301,7 +301,7 @@ const WHY: &str = "it has a part `.` or `..`";
 fn project_that_is_not_there() {
     let sandbox = Sandbox::new();
     let expected = "error: the store [here]/store has no project nope
-        hint: projects are the top-level directories of the store";
+        hint: `metastash ls SNAP` shows the projects of a snapshot as the first parts of paths";
     sandbox.refused("backup --store store --project nope", 1, expected);
     sandbox.done("backup --store store");
     let id = &sandbox.ids("meta_backups")[0];

@@ -69,7 +69,7 @@ fn snapshot_file_that_was_cut() {
     assert!(ran.stdout.contains(" new [host]:[here]/store\n1 snapshot\n"), "{}", ran.stdout);
     assert!(ran.stderr.contains("is damaged: its bytes do not match its name"), "{}", ran.stderr);
     assert!(sandbox.done("backup --store store").contains("3 unchanged"));
-    assert_eq!(sandbox.done("cat latest:UUID"), "top\n");
+    assert_eq!(sandbox.done("cat latest:NOTES"), "top\n");
     assert_eq!(sandbox.run("check").code, 13);
     assert_eq!(sandbox.run("ls old").code, 1);
 }
@@ -81,7 +81,7 @@ fn newest_snapshot_file_that_was_cut() {
     fs::write(path, b"garbage").unwrap();
     // An older one is not the latest.
     assert_eq!(sandbox.run("restore latest --store store").code, 13);
-    assert_eq!(sandbox.done("cat old:UUID"), "top\n");
+    assert_eq!(sandbox.done("cat old:NOTES"), "top\n");
     assert!(sandbox.done("backup --store store").contains("3 unchanged"));
 }
 
@@ -100,5 +100,5 @@ fn pack_that_is_missing() {
     // The documents are all there: a new backup stores them again.
     sandbox.done("backup --store store --label healed");
     sandbox.done("restore healed --store elsewhere");
-    assert_eq!(sandbox.read("elsewhere/UUID"), "top\n");
+    assert_eq!(sandbox.read("elsewhere/NOTES"), "top\n");
 }

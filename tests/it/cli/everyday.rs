@@ -25,7 +25,7 @@ fn second_backup_reads_and_stores_nothing() {
 fn backup_counts_what_changed() {
     let sandbox = Sandbox::new();
     sandbox.done("backup --store store");
-    sandbox.write("store/UUID", "another\n");
+    sandbox.write("store/NOTES", "another\n");
     sandbox.write("store/new", "n\n");
     std::fs::remove_dir_all(sandbox.path("store/stock")).unwrap();
     sandbox.settle();
@@ -54,7 +54,7 @@ fn tag_and_label_are_listed_and_found() {
         ID DATE TIME system 3 20 B 3 0 0 before-upgrade, by=hand, version=5.0.2 [host]:[here]/store
         1 snapshot";
     assert_eq!(sandbox.done("snapshots --tag by=hand"), lines(expected));
-    assert_eq!(sandbox.done("cat before-upgrade:UUID"), "top\n");
+    assert_eq!(sandbox.done("cat before-upgrade:NOTES"), "top\n");
 }
 
 #[test]
@@ -123,11 +123,11 @@ fn latest_with_a_project_is_the_latest_that_holds_it() {
 fn ls_lists_all_or_what_lies_at_a_path() {
     let sandbox = Sandbox::new();
     sandbox.done("backup --store store");
-    let all = "UUID\nsales/\nsales/model/\nsales/model/orders.json\nstock/\nstock/model/\nstock/model/shelf.json\n";
+    let all = "NOTES\nsales/\nsales/model/\nsales/model/orders.json\nstock/\nstock/model/\nstock/model/shelf.json\n";
     assert_eq!(sandbox.done("ls latest"), all);
     assert_eq!(sandbox.done("ls latest:"), all);
     assert_eq!(sandbox.done("ls latest:stock/model/"), "stock/model/\nstock/model/shelf.json\n");
-    assert_eq!(sandbox.done("ls latest:UUID"), "UUID\n");
+    assert_eq!(sandbox.done("ls latest:NOTES"), "NOTES\n");
     assert_eq!(sandbox.done("ls latest --project sales"), "sales/\nsales/model/\nsales/model/orders.json\n");
 }
 
@@ -136,8 +136,8 @@ fn ls_long_shows_mode_size_time_and_content() {
     let sandbox = Sandbox::new();
     sandbox.done("backup --store store");
     let content = &blake3::hash(b"top\n").to_hex()[..10];
-    assert_eq!(sandbox.done("ls -l latest:UUID"), "0644 4 DATE TIME ID UUID\n");
-    let raw = sandbox.command("ls --long latest:UUID").output().unwrap().stdout;
+    assert_eq!(sandbox.done("ls -l latest:NOTES"), "0644 4 DATE TIME ID NOTES\n");
+    let raw = sandbox.command("ls --long latest:NOTES").output().unwrap().stdout;
     assert!(String::from_utf8(raw).unwrap().contains(content));
     assert_eq!(
         sandbox.done("ls -l latest:sales/model"),
@@ -210,11 +210,11 @@ fn diff_of_snapshots_of_one_project_is_about_that() {
     );
 }
 
-const CHANGES: &str = "M UUID\n+ new\nM sales/model/orders.json\n- stock/\n- stock/model/\n- stock/model/shelf.json
+const CHANGES: &str = "M NOTES\n+ new\nM sales/model/orders.json\n- stock/\n- stock/model/\n- stock/model/shelf.json
     1 added, 1 removed, 2 changed, 0 with other permissions; directories: 2";
 
 fn change(sandbox: &Sandbox) {
-    sandbox.write("store/UUID", "another\n");
+    sandbox.write("store/NOTES", "another\n");
     sandbox.write("store/new", "n\n");
     sandbox.write("store/sales/model/orders.json", "{\"a\":9}\n");
     std::fs::remove_dir_all(sandbox.path("store/stock")).unwrap();
@@ -226,8 +226,8 @@ fn diff_of_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let sandbox = Sandbox::new();
     sandbox.done("backup --store store");
-    std::fs::set_permissions(sandbox.path("store/UUID"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    let expected = "m UUID\n0 added, 0 removed, 0 changed, 1 with other permissions";
+    std::fs::set_permissions(sandbox.path("store/NOTES"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let expected = "m NOTES\n0 added, 0 removed, 0 changed, 1 with other permissions";
     assert_eq!(sandbox.done("diff latest --store store"), lines(expected));
 }
 
@@ -319,7 +319,7 @@ fn environment_names_repository_and_store_and_flags_win() {
 fn quiet_says_results_only() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.done("backup --quiet --store store"), "");
-    assert_eq!(sandbox.done("ls -q latest:UUID"), "UUID\n");
+    assert_eq!(sandbox.done("ls -q latest:NOTES"), "NOTES\n");
     assert_eq!(sandbox.done("diff -q latest --store store"), "");
     assert_eq!(sandbox.done("restore -q latest --store store"), "");
     assert_eq!(sandbox.done("check -q"), "");

@@ -35,12 +35,12 @@ fn every_command_speaks_json() {
     assert_eq!(id.len(), 64);
 
     assert_eq!(last(&sandbox, "snapshots", 0, "snapshot")["id"], id);
-    let entry = last(&sandbox, "ls good:UUID", 0, "entry");
-    assert_eq!((&entry["path"], &entry["type"], &entry["size"]), (&"UUID".into(), &"document".into(), &4.into()));
+    let entry = last(&sandbox, "ls good:NOTES", 0, "entry");
+    assert_eq!((&entry["path"], &entry["type"], &entry["size"]), (&"NOTES".into(), &"document".into(), &4.into()));
     assert_eq!((&entry["mode"], &entry["content"]), (&"0644".into(), &blake3::hash(b"top\n").to_string().into()));
-    assert_eq!(last(&sandbox, "cat good:UUID", 0, "document")["content"], "top\n");
+    assert_eq!(last(&sandbox, "cat good:NOTES", 0, "document")["content"], "top\n");
 
-    sandbox.write("store/UUID", "changed\n");
+    sandbox.write("store/NOTES", "changed\n");
     sandbox.write("store/new", "n\n");
     let (code, differences) = sandbox.json("diff good live --store store --exit-code");
     assert_eq!((code, differences.len()), (4, 3));
@@ -78,7 +78,7 @@ fn errors_end_with_exit_error() {
     for (words, code, message) in [
         ("ls latest~9", 1, "there is no snapshot `latest~9`"),
         ("ls latest --repo nowhere", 10, "nowhere is not a metastash repository"),
-        ("backup", 2, "no store is named: use `--store DIR` or METASTASH_STORE"),
+        ("backup", 2, "no store is named: use `--store`, METASTASH_STORE, or set KYLIN_HOME"),
         ("backup --bogus", 2, "unexpected argument '--bogus' found"),
         ("bogus", 2, "unrecognized subcommand 'bogus'"),
         ("restore latest --allow-empty", 2, "the following required arguments were not provided: --after-truncate"),
@@ -113,7 +113,7 @@ fn damage_is_an_error_after_all_that_could_be_shown() {
 #[test]
 fn problems_are_objects_on_standard_error() {
     let sandbox = Sandbox::new();
-    std::os::unix::fs::symlink("UUID", sandbox.path("store/link")).unwrap();
+    std::os::unix::fs::symlink("NOTES", sandbox.path("store/link")).unwrap();
     let output = sandbox.command("backup --store store --json").output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let problem = &messages(&output.stderr)[0];

@@ -41,7 +41,7 @@ impl Sandbox {
     /// Makes a working directory in which `store` holds three documents of two projects.
     fn new() -> Self {
         let sandbox = Self::empty();
-        sandbox.write("store/UUID", "top\n");
+        sandbox.write("store/NOTES", "top\n");
         sandbox.write("store/sales/model/orders.json", "{\"a\":1}\n");
         sandbox.write("store/stock/model/shelf.json", "{\"b\":2}\n");
         sandbox.settle();

@@ -64,7 +64,7 @@ fn backup_to_a_full_disk() {
     assert_eq!(fs::read_dir(sandbox.path("disk/r/tmp")).unwrap().count(), 0);
     assert!(sandbox.done("check --read-data --repo disk/r").starts_with("no damage found; checked 1 snapshot"));
     sandbox.done("restore old --store elsewhere --repo disk/r");
-    assert_eq!(sandbox.read("elsewhere/UUID"), "top\n");
+    assert_eq!(sandbox.read("elsewhere/NOTES"), "top\n");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn restore_to_a_full_disk() {
     fill(&sandbox.path("store/large"), 3 << 20);
     sandbox.done("backup --store store");
     let Some(_mount) = Mount::small(&sandbox.path("disk")) else { return };
-    sandbox.write("disk/target/UUID", "mine\n");
+    sandbox.write("disk/target/NOTES", "mine\n");
     sandbox.settle();
     // Into a directory that holds something, and into one that is still to be made.
     for target in ["disk/target", "disk/fresh", "disk"] {
@@ -98,7 +98,7 @@ fn read_only_repository() {
     if !mount.make_read_only() {
         return;
     }
-    sandbox.write("store/UUID", "changed\n");
+    sandbox.write("store/NOTES", "changed\n");
     sandbox.settle();
     sandbox.done("snapshots --repo r");
     sandbox.done("check --read-data --repo r");
@@ -116,5 +116,5 @@ fn read_only_repository() {
     // What needs no checkpoint needs no writing.
     assert!(!sandbox.done("restore old --store elsewhere --repo r").contains("checkpoint"));
     sandbox.done("restore old --store store --repo r --no-checkpoint");
-    assert_eq!(sandbox.read("store/UUID"), "top\n");
+    assert_eq!(sandbox.read("store/NOTES"), "top\n");
 }

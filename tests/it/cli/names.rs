@@ -40,7 +40,7 @@ fn names_that_are_not_utf8_are_escaped() {
 #[test]
 fn symlink_in_the_store_is_reported_and_not_kept() {
     let sandbox = Sandbox::new();
-    std::os::unix::fs::symlink("UUID", sandbox.path("store/link")).unwrap();
+    std::os::unix::fs::symlink("NOTES", sandbox.path("store/link")).unwrap();
     let ran = sandbox.run("backup --store store");
     assert_eq!(ran.code, 3);
     assert_eq!(ran.stderr, lines("skipped: link: is a symlink, not a document; it is not followed and not kept"));

@@ -8,7 +8,7 @@ use super::{Sandbox, lines, state};
 fn changed() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.done("backup --store store --label good");
-    sandbox.write("store/UUID", "changed\n");
+    sandbox.write("store/NOTES", "changed\n");
     sandbox.write("store/new", "n\n");
     fs::remove_dir_all(sandbox.path("store/stock")).unwrap();
     sandbox.settle();
@@ -22,7 +22,7 @@ fn restore_merges_by_default() {
         restored all of snapshot ID: 1 document added, 1 replaced, 0 removed, 1 kept that only the store has, 1 unchanged, \
         wrote 12 B, N s";
     assert_eq!(sandbox.done("restore good --store store"), lines(expected));
-    assert_eq!(sandbox.read("store/UUID"), "top\n");
+    assert_eq!(sandbox.read("store/NOTES"), "top\n");
     assert_eq!(sandbox.read("store/stock/model/shelf.json"), "{\"b\":2}\n");
     assert_eq!(sandbox.read("store/new"), "n\n");
 }
@@ -43,7 +43,7 @@ fn restore_of_a_project_leaves_the_rest() {
     let sandbox = changed();
     sandbox.done("restore good --project stock --store store --after-truncate");
     assert_eq!(sandbox.read("store/stock/model/shelf.json"), "{\"b\":2}\n");
-    assert_eq!(sandbox.read("store/UUID"), "changed\n");
+    assert_eq!(sandbox.read("store/NOTES"), "changed\n");
     assert_eq!(sandbox.read("store/new"), "n\n");
 }
 
@@ -51,7 +51,7 @@ fn restore_of_a_project_leaves_the_rest() {
 fn restore_dry_run_shows_the_plan_and_changes_nothing() {
     let sandbox = changed();
     let before = state(sandbox.folder.path());
-    let expected = "M UUID\n+ stock/\n+ stock/model/\n+ stock/model/shelf.json\n- new
+    let expected = "M NOTES\n+ stock/\n+ stock/model/\n+ stock/model/shelf.json\n- new
         project kind add replace remove keep
         - - 0 1 1 0
         stock model 1 0 0 0
@@ -66,7 +66,7 @@ fn restore_into_a_place_that_does_not_exist() {
     let sandbox = changed();
     sandbox.done("restore good --store elsewhere");
     assert_eq!(sandbox.read("elsewhere/stock/model/shelf.json"), "{\"b\":2}\n");
-    assert_eq!(sandbox.read("store/UUID"), "changed\n");
+    assert_eq!(sandbox.read("store/NOTES"), "changed\n");
     let expected = "error: refused: the store was empty before that restore (system): undoing it would remove \
                     everything in it
         hint: `--allow-empty` accepts that";
@@ -92,7 +92,7 @@ fn restore_without_checkpoint_into_a_place_that_does_not_exist() {
     let sandbox = changed();
     let said = sandbox.done("restore good --no-checkpoint --store elsewhere");
     assert!(said.starts_with("restored all of snapshot ID: 3 documents added,"), "{said}");
-    assert_eq!(sandbox.read("elsewhere/UUID"), "top\n");
+    assert_eq!(sandbox.read("elsewhere/NOTES"), "top\n");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn latest_is_that_of_the_named_store() {
     let sandbox = changed();
     sandbox.write("other/x", "x\n");
     sandbox.done("backup --store other");
-    assert!(sandbox.done("restore latest --dry-run --store store").contains("M UUID"));
+    assert!(sandbox.done("restore latest --dry-run --store store").contains("M NOTES"));
     // With fewer backups of this store, another store's is not what is meant.
     let expected = "error: there is no snapshot `latest~1`\nhint: `metastash snapshots` lists all";
     sandbox.refused("restore latest~1 --store store", 1, expected);
@@ -132,7 +132,7 @@ fn undo_dry_run_changes_nothing() {
     let sandbox = changed();
     sandbox.done("restore good --store store");
     let before = state(sandbox.folder.path());
-    assert!(sandbox.done("undo --dry-run --store store").starts_with("M UUID\n- stock"));
+    assert!(sandbox.done("undo --dry-run --store store").starts_with("M NOTES\n- stock"));
     assert!(before == state(sandbox.folder.path()));
 }
 
@@ -150,8 +150,8 @@ fn checkpoints_are_not_latest_and_are_named_by_id() {
     let sandbox = changed();
     sandbox.done("restore good --store store");
     let ids = sandbox.ids("meta_backups");
-    assert_eq!(sandbox.done("cat latest:UUID"), "top\n");
-    assert_eq!(sandbox.done(&format!("cat {}:UUID", ids[1])), "changed\n");
+    assert_eq!(sandbox.done("cat latest:NOTES"), "top\n");
+    assert_eq!(sandbox.done(&format!("cat {}:NOTES", ids[1])), "changed\n");
     assert!(sandbox.done("snapshots").contains("checkpoint before restoring ID"));
 }
 
@@ -167,7 +167,7 @@ fn truncate_from_an_empty_snapshot_needs_a_flag() {
     sandbox.done("restore none --after-truncate --allow-empty --store store");
     assert_eq!(fs::read_dir(sandbox.path("store")).unwrap().count(), 0);
     sandbox.done("undo --store store");
-    assert_eq!(sandbox.read("store/UUID"), "top\n");
+    assert_eq!(sandbox.read("store/NOTES"), "top\n");
 }
 
 #[test]
@@ -179,9 +179,9 @@ fn truncate_from_a_snapshot_of_a_project_needs_a_flag() {
         hint: name the project with `--project`, or accept it with `--allow-project-snapshot`";
     sandbox.refused("restore latest --after-truncate --store store", 14, expected);
     sandbox.done("restore latest --after-truncate --project sales --store store");
-    assert_eq!(sandbox.read("store/UUID"), "top\n");
+    assert_eq!(sandbox.read("store/NOTES"), "top\n");
     sandbox.done("restore latest --after-truncate --allow-project-snapshot --store store");
-    assert!(!sandbox.path("store/UUID").exists());
+    assert!(!sandbox.path("store/NOTES").exists());
     assert!(sandbox.path("store/sales/model/orders.json").exists());
 }
 
@@ -199,7 +199,7 @@ fn truncate_from_an_incomplete_snapshot_needs_a_flag() {
     let ran = sandbox.run("restore latest --after-truncate --allow-incomplete --store other");
     assert_eq!(ran.code, 3);
     assert!(ran.stdout.ends_with("is incomplete: what could not be read when it was taken (1) is not in it\n"));
-    assert_eq!(sandbox.read("other/UUID"), "top\n");
+    assert_eq!(sandbox.read("other/NOTES"), "top\n");
     assert!(sandbox.done("snapshots").contains(" incomplete "));
 }
 
@@ -207,12 +207,12 @@ fn truncate_from_an_incomplete_snapshot_needs_a_flag() {
 fn restore_is_refused_where_something_else_is_in_the_way() {
     let sandbox = Sandbox::new();
     sandbox.done("backup --store store");
-    fs::remove_file(sandbox.path("store/UUID")).unwrap();
-    std::os::unix::fs::symlink("sales", sandbox.path("store/UUID")).unwrap();
+    fs::remove_file(sandbox.path("store/NOTES")).unwrap();
+    std::os::unix::fs::symlink("sales", sandbox.path("store/NOTES")).unwrap();
     let before = state(&sandbox.path("store"));
     let ran = sandbox.run("restore latest --store store");
     assert_eq!(ran.code, 14, "{}", ran.stderr);
-    assert!(ran.stderr.contains("error: refused: in the target, UUID is in the way"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error: refused: in the target, NOTES is in the way"), "{}", ran.stderr);
     assert!(before == state(&sandbox.path("store")));
 }
 
@@ -226,5 +226,5 @@ fn truncate_to_the_latest_of_another_store_is_refused() {
     assert!(ran.stderr.starts_with("error: the repository has no backup of "), "{}", ran.stderr);
     assert_eq!(sandbox.read("other/mine"), "mine\n");
     sandbox.done("restore latest --store other");
-    assert_eq!(sandbox.read("other/UUID"), "top\n");
+    assert_eq!(sandbox.read("other/NOTES"), "top\n");
 }

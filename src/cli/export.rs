@@ -1,0 +1,151 @@
+//! `metastash export`
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use metastash::endpoint::location::{Reading, has_zip_name, open_target};
+use metastash::endpoint::{PLAIN, Target};
+use metastash::model::scope::Scope;
+use metastash::ops::export::{ExportReport, export};
+use metastash::platform::kylin::detect::ZIP_NAME;
+use metastash::platform::kylin::layout::{CORE_FOLDER, Layout, Level};
+use metastash::repo::snapshot::Snapshot;
+use serde_json::json;
+
+use super::args::{ExportArgs, ExportFormat, Global};
+use super::exit::{Code, Refusal};
+use super::open;
+use super::output::{Output, bytes, count, short};
+use super::progress::Progress;
+
+pub(crate) fn run(args: &ExportArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    let began = Instant::now();
+    let repo = open::repository(global)?;
+    let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref(), global)?;
+    let scope = args.project.clone().unwrap_or_else(|| snapshot.manifest.scope.clone());
+    let destination = Destination::new(&args.destination, args.format, &snapshot)?;
+    let targets: Vec<&dyn Target> = destination.targets.iter().map(|target| &**target).collect();
+    let report = export(&repo, &snapshot, &scope, &targets, progress)?;
+    destination.finish()?;
+    progress.clear();
+    show(&report, &snapshot, args, began.elapsed().as_secs_f64(), output)
+}
+
+/// Where an export goes.
+struct Destination<'a> {
+    path: &'a Path,
+    /// A folder beside it that becomes it, when it is made of several parts.
+    aside: Option<tempfile::TempDir>,
+    targets: Vec<Box<dyn Target>>,
+}
+
+impl<'a> Destination<'a> {
+    fn new(path: &'a Path, format: ExportFormat, snapshot: &Snapshot) -> Result<Self> {
+        refuse_existing(path)?;
+        let layout: Option<Layout> = match snapshot.manifest.layout.as_str() {
+            PLAIN => None,
+            name => Some(name.parse()?),
+        };
+        let reading = |layout: Option<Layout>| layout.map_or(Reading::Plain, Reading::Kylin);
+        // Kylin's restore looks for documents in `core_meta`, whatever the snapshot was taken of.
+        let folder = layout.map(|layout| if layout == Layout::Old { layout } else { Layout::New(Level::Folder) });
+        let zipped = layout.map(|layout| if layout == Layout::Old { layout } else { Layout::New(Level::Core) });
+        let open =
+            |path: &Path, layout| Ok::<_, anyhow::Error>(open_target(path, reading(layout), name(layout))?.store);
+        if format == ExportFormat::Dir {
+            return Ok(Self { path, aside: None, targets: vec![open(path, folder)?] });
+        }
+        if has_zip_name(path) {
+            return Ok(Self { path, aside: None, targets: vec![open(path, zipped)?] });
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let aside = tempfile::Builder::new().prefix(".metastash-export-").tempdir_in(parent);
+        let aside = aside.with_context(|| format!("cannot write to {}", parent.display()))?;
+        let mut targets = Vec::new();
+        match folder {
+            Some(layout @ Layout::New(_)) => {
+                let core = aside.path().join("backup").join(CORE_FOLDER);
+                std::fs::create_dir_all(&core).with_context(|| format!("cannot create {}", core.display()))?;
+                targets.push(open(&core.join(ZIP_NAME), zipped)?);
+                targets.push(open(&aside.path().join("beside"), Some(layout))?);
+            }
+            _ => {
+                let folder = aside.path().join("backup");
+                std::fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+                targets.push(open(&folder.join(ZIP_NAME), zipped)?);
+            }
+        }
+        Ok(Self { path, aside: Some(aside), targets })
+    }
+
+    /// Makes the whole visible at once.
+    fn finish(&self) -> Result<()> {
+        let Some(aside) = &self.aside else { return Ok(()) };
+        let (backup, beside) = (aside.path().join("backup"), aside.path().join("beside"));
+        let finish = || -> std::io::Result<()> {
+            if beside.is_dir() {
+                for folder in std::fs::read_dir(&beside)? {
+                    let folder = folder?;
+                    std::fs::rename(folder.path(), backup.join(folder.file_name()))?;
+                }
+            }
+            std::fs::File::open(&backup)?.sync_all()?;
+            std::fs::rename(&backup, self.path)?;
+            std::fs::File::open(parent_of(self.path))?.sync_all()
+        };
+        finish().with_context(|| format!("cannot move the export to {}", self.path.display()))
+    }
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+fn name(layout: Option<Layout>) -> &'static str {
+    layout.map_or(PLAIN, Layout::name)
+}
+
+fn refuse_existing(path: &Path) -> Result<()> {
+    let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if is_empty || !path.exists() && !path.is_symlink() {
+        return Ok(());
+    }
+    Err(Refusal {
+        message: format!("{} exists already", path.display()),
+        hint: "name a place that does not exist yet; nothing is ever overwritten by an export".to_owned(),
+        code: 14,
+    }
+    .into())
+}
+
+fn show(report: &ExportReport, snapshot: &Snapshot, args: &ExportArgs, seconds: f64, output: &Output) -> Result<Code> {
+    if let Some(first) = report.left_out.first() {
+        output.result(&format!(
+            "left out, since a zip has no place for it: {} ({first}{})",
+            count(report.left_out.len() as u64, "document"),
+            if report.left_out.len() > 1 { ", …" } else { "" }
+        ))?;
+    }
+    output.say(&format!(
+        "exported {} of snapshot {} to {}: {}, {seconds:.2} s",
+        count(report.documents, "document"),
+        short(&snapshot.id),
+        args.destination.display(),
+        bytes(report.bytes),
+    ))?;
+    output.message(
+        "export_summary",
+        json!({
+            "snapshot": snapshot.id.to_string(),
+            "destination": args.destination.display().to_string(),
+            "layout": snapshot.manifest.layout,
+            "project": args.project.as_ref().and_then(Scope::prefix).map(|name| String::from_utf8_lossy(name).into_owned()),
+            "documents": report.documents,
+            "bytes": report.bytes,
+            "left_out": report.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "seconds": seconds,
+        }),
+    )?;
+    Ok(Code::Done)
+}

@@ -1,0 +1,433 @@
+//! `metastash metastore`: the arguments of Kylin's `bin/metastore.sh`.
+//!
+//! The same words, defaults and closing lines, but an exit code that tells whether it worked, a repository in place of
+//! folders of copies, and no argument that is taken and then ignored.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use jiff::Zoned;
+use metastash::endpoint::directory::DirectoryStore;
+use metastash::endpoint::location::{self, Reading};
+use metastash::endpoint::{Listing, Outcome, PLAIN, Put, Target};
+use metastash::model::entry::Document;
+use metastash::model::hash::ContentId;
+use metastash::model::path::EntryPath;
+use metastash::model::scope::Scope;
+use metastash::monitor::Silent;
+use metastash::ops::Error;
+use metastash::ops::backup::{BackupOptions, backup};
+use metastash::ops::restore::{Mode, RestoreOptions, restore};
+use metastash::platform::kylin::layout::CORE_FOLDER;
+use metastash::repo::Repository;
+use metastash::repo::snapshot::Snapshot;
+
+use super::args::Global;
+use super::exit::{Code, Refusal, Usage};
+use super::import::{Imported, backup_folder, import};
+use super::output::{Output, count};
+use super::progress::Progress;
+use super::{open, store};
+
+const USAGE: &str = "usage: metastore.sh backup [DIR]                    (default: $KYLIN_HOME/meta_backups)
+       metastore.sh backup-project PROJECT [DIR]
+       metastore.sh restore DIR [--after-truncate]
+       metastore.sh restore-project PROJECT DIR [--after-truncate]
+       metastore.sh fetch TARGET [DIR]              (default: $KYLIN_HOME/meta_fetch)
+       metastore.sh list FOLDER";
+
+/// How often a label is tried anew: names have whole seconds, and two backups may fall into one.
+const LABELS_MAX: u32 = 5;
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Backup { scope: Scope, directory: Option<PathBuf> },
+    Restore { project: Option<Scope>, directory: PathBuf, mode: Mode },
+    Fetch { target: String, directory: Option<PathBuf> },
+    List { folder: String },
+}
+
+pub(crate) fn run(arguments: &[OsString], global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        output.result(USAGE)?;
+        return Ok(Code::Done);
+    }
+    let request = parse(arguments)?;
+    let (result, succeeded, failed) = match request {
+        Request::Backup { scope, directory } => (
+            run_backup(&scope, directory.as_deref(), global, output, progress),
+            "Backup at local disk succeed.",
+            "Backup failed. Detailed message is on standard error.",
+        ),
+        Request::Restore { project, directory, mode } => (
+            run_restore(project, &directory, mode, global, output, progress),
+            "Restore succeed.",
+            "Restore failed. Detailed message is on standard error.",
+        ),
+        Request::Fetch { target, directory } => {
+            (fetch(&target, directory.as_deref(), global, output), " Fetch at local dist succeed.", " Fetch failed.")
+        }
+        Request::List { folder } => return list(&folder, global, output),
+    };
+    // A backup that lacks documents is none to rely on: whoever looks for the line must not find it.
+    output.result(if matches!(result, Ok(Code::Done)) { succeeded } else { failed })?;
+    result
+}
+
+fn parse(arguments: &[OsString]) -> Result<Request> {
+    let wrong = |what: String| anyhow::Error::from(Usage(format!("{what}\n{USAGE}")));
+    let words: Vec<&str> = arguments
+        .iter()
+        .map(|argument| argument.to_str().ok_or_else(|| wrong(format!("{argument:?} is not UTF-8"))))
+        .collect::<Result<_>>()?;
+    if let Some(legacy) = words.iter().find_map(|word| legacy(word)) {
+        return Err(wrong(legacy));
+    }
+    if let Some(empty) = words.iter().position(|word| word.is_empty()) {
+        return Err(wrong(format!("argument {} is empty", empty + 1)));
+    }
+    let project = |name: &str| Scope::project(name).map_err(|error| wrong(error.to_string()));
+    let path = |text: &str| PathBuf::from(text);
+    Ok(match words[..] {
+        ["backup"] => Request::Backup { scope: Scope::System, directory: None },
+        ["backup", directory] => Request::Backup { scope: Scope::System, directory: Some(path(directory)) },
+        ["backup-project", name] => Request::Backup { scope: project(name)?, directory: None },
+        ["backup-project", name, directory] => {
+            Request::Backup { scope: project(name)?, directory: Some(path(directory)) }
+        }
+        ["restore", directory] => Request::Restore { project: None, directory: path(directory), mode: Mode::Merge },
+        ["restore", directory, "--after-truncate"] => {
+            Request::Restore { project: None, directory: path(directory), mode: Mode::Truncate }
+        }
+        ["restore-project", name, directory] => {
+            Request::Restore { project: Some(project(name)?), directory: path(directory), mode: Mode::Merge }
+        }
+        ["restore-project", name, directory, "--after-truncate"] => {
+            Request::Restore { project: Some(project(name)?), directory: path(directory), mode: Mode::Truncate }
+        }
+        ["fetch", target] => Request::Fetch { target: target.to_owned(), directory: None },
+        ["fetch", target, directory] => Request::Fetch { target: target.to_owned(), directory: Some(path(directory)) },
+        ["list", folder] => Request::List { folder: folder.to_owned() },
+        [] => return Err(wrong("a command is missing".to_owned())),
+        [command @ ("backup" | "backup-project" | "restore" | "restore-project" | "fetch" | "list"), ..] => {
+            return Err(wrong(format!("`{command}` is not used with these arguments: {}", words[1..].join(" "))));
+        }
+        [command, ..] => return Err(wrong(format!("`{command}` is no command"))),
+    })
+}
+
+/// Says of options of Kylin's Java tool what to do instead: some it takes and then ignores.
+fn legacy(word: &str) -> Option<String> {
+    let instead = match word {
+        "-compress" => {
+            "Kylin ignores it for local directories; a repository is always compressed, and `metastash export \
+                        --format zip` writes a metadata.zip"
+        }
+        "-excludeTableExd" => {
+            "leaving documents out makes a backup that can't be restored with --after-truncate; \
+                               what did not change costs nothing here"
+        }
+        "-folder" => "use `metastash backup --label`",
+        "-dir" | "-project" | "-target" => "give it as a plain argument, as below",
+        "-d" | "--after-Truncate" | "-after-truncate" => "it is `--after-truncate`, after the directory",
+        "-backup" | "-restore" | "-fetch" | "-list" => "commands have no dash",
+        word if word.starts_with("--") && word != "--after-truncate" => "there is no such option",
+        _ => return None,
+    };
+    Some(format!("`{word}`: {instead}"))
+}
+
+fn run_backup(
+    scope: &Scope,
+    directory: Option<&Path>,
+    global: &Global,
+    output: &Output,
+    progress: &Progress<'_>,
+) -> Result<Code> {
+    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+        return Err(missing(directory));
+    }
+    let global = with_repository(global, directory);
+    let located = store::source(&global)?;
+    let (repo, _) = open::repository_or_new(&global)?;
+    for attempt in 1.. {
+        let label = Zoned::now().strftime("%Y-%m-%d-%H-%M-%S_backup").to_string();
+        let options =
+            BackupOptions { scope: scope.clone(), label: Some(label.clone()), ..BackupOptions::new(open::author()) };
+        match backup(&*located.store, &repo, &options, progress) {
+            Err(Error::LabelTaken { .. }) if attempt < LABELS_MAX => {
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
+            result => {
+                let report = result?;
+                progress.clear();
+                let folder = open::repository_path(&global)?.join(&label);
+                let folder = std::path::absolute(&folder).unwrap_or(folder);
+                output.result(&format!("The metadata backup path is {}.", folder.display()))?;
+                return super::backup::show_report(&report, 0.0, output);
+            }
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+fn missing(directory: &Path) -> anyhow::Error {
+    let message = format!("there is no directory {}", directory.display());
+    Refusal { message, hint: "create it, or check the spelling".to_owned(), code: 1 }.into()
+}
+
+fn with_repository(global: &Global, directory: Option<&Path>) -> Global {
+    let repo = directory.map(Path::to_owned).or_else(|| global.repo.clone());
+    Global { repo, ..global.clone() }
+}
+
+fn run_restore(
+    project: Option<Scope>,
+    directory: &Path,
+    mode: Mode,
+    global: &Global,
+    output: &Output,
+    progress: &Progress<'_>,
+) -> Result<Code> {
+    let (repo, snapshot, global) = find_backup(directory, global, output, progress)?;
+    let target = store::target(&global, &snapshot.manifest.layout)?;
+    let options = RestoreOptions {
+        project,
+        mode,
+        // As Kylin: restoring a project does not touch who may see it.
+        keep_permissions: true,
+        ..RestoreOptions::new(open::author())
+    };
+    let report = restore(&*target.store, &repo, &snapshot, &options, progress)?;
+    progress.clear();
+    let code = if snapshot.manifest.is_incomplete() { Code::Unread } else { Code::Done };
+    super::restore::show_report(&report, 0.0, output)?;
+    Ok(code)
+}
+
+/// Finds what is at `meta_backups/LABEL`: a backup that Kylin's tool made, which becomes a snapshot, or the name of one.
+fn find_backup(
+    directory: &Path,
+    global: &Global,
+    output: &Output,
+    progress: &Progress<'_>,
+) -> Result<(Repository, Snapshot, Global)> {
+    let core = directory.file_name() == Some(CORE_FOLDER.as_ref());
+    let folder = directory.parent().filter(|_| core).unwrap_or(directory);
+    let above = std::path::absolute(folder).ok().and_then(|folder| folder.parent().map(Path::to_owned));
+    let beside = with_repository(global, above.as_deref());
+    if !folder.exists() {
+        let Ok(repo) = open::repository(&beside) else { return Err(missing(directory)) };
+        let label = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        return match <[Snapshot; 1]>::try_from(repo.snapshots_by_label(&label)?) {
+            Ok([snapshot]) => Ok((repo, snapshot, beside)),
+            Err(found) => Err(Refusal {
+                message: format!("{} snapshots of {} have the label `{label}`", found.len(), repo.location()),
+                hint: "`metastash snapshots` lists all".to_owned(),
+                code: 1,
+            }
+            .into()),
+        };
+    }
+    if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()) {
+        let message = format!("The directory \"{}\" is an empty directory, please check.", directory.display());
+        return Err(Refusal { message, hint: "name the folder of a backup".to_owned(), code: 1 }.into());
+    }
+    let found = location::open(folder, Reading::Detect).context("cannot read the backup")?;
+    if found.store.layout() == PLAIN {
+        let message = format!("{} is no backup of Kylin's metadata", directory.display());
+        let hint =
+            "name the folder `yyyy-MM-dd-HH-mm-ss_backup`, or the one with `core_meta` or `_global` in it".to_owned();
+        return Err(Refusal { message, hint, code: 1 }.into());
+    }
+    // A repository right above is where backups go; any other place is not ours to write to.
+    let global = if open::repository(&beside).is_ok() { beside } else { global.clone() };
+    let (repo, _) = open::repository_or_new(&global)?;
+    let snapshot = match import(folder, backup_folder(folder), &[], &global, &repo, progress)? {
+        Imported::Already(snapshot) => *snapshot,
+        Imported::New(report) => {
+            if report.counts.unread + report.counts.skipped > 0 {
+                let what = count(report.counts.unread + report.counts.skipped, "file");
+                let message = format!("{what} of the backup {} can't be read", directory.display());
+                return Err(Refusal { message, hint: "nothing was restored".to_owned(), code: 13 }.into());
+            }
+            report.snapshot
+        }
+    };
+    output.say(&format!("{} is snapshot {}", folder.display(), super::output::short(&snapshot.id)))?;
+    Ok((repo, snapshot, global))
+}
+
+/// The files of the live store under their own names.
+struct Files {
+    listing: Box<dyn Listing>,
+}
+
+impl Files {
+    fn open(global: &Global) -> Result<Self> {
+        let located = location::open(&store::place(global)?, Reading::Plain)?;
+        Ok(Self { listing: located.store.scan(&Scope::System, &Silent)? })
+    }
+
+    /// Returns the files at or below a name, and their numbers.
+    fn below(&self, target: &str) -> Vec<(u32, EntryPath)> {
+        let target = target.trim_matches('/').as_bytes();
+        let is_below = |name: &EntryPath| {
+            target.is_empty() || name.is_within(target) || name.as_bytes() == [target, b".json"].concat()
+        };
+        let files = self.listing.numbers().map(|n| (n, self.listing.found(n as usize)));
+        let files = files.filter(|(_, found)| found.size.is_some() && is_below(&found.path));
+        files.map(|(n, found)| (n, found.path)).collect()
+    }
+}
+
+fn list(folder: &str, global: &Global, output: &Output) -> Result<Code> {
+    let files = Files::open(global)?;
+    let depth = folder.trim_matches('/').split('/').filter(|part| !part.is_empty()).count();
+    let child = |(_, name): (u32, EntryPath)| {
+        let parts: Vec<&[u8]> = name.parts().take(depth + 1).collect();
+        EntryPath::new(parts.join(&b'/')).map(|path| format!("/{path}"))
+    };
+    let children: BTreeSet<String> = files.below(folder).into_iter().filter_map(|file| child(file).ok()).collect();
+    if children.is_empty() {
+        output.result(&format!("{folder} is not exist"))?;
+        return Err(Refusal {
+            message: format!("the store has nothing at {folder}"),
+            hint: "`metastash metastore list /` shows what is at the top".to_owned(),
+            code: 1,
+        }
+        .into());
+    }
+    output.result(&format!("[{}]", children.into_iter().collect::<Vec<_>>().join(", ")))?;
+    Ok(Code::Done)
+}
+
+fn fetch(target: &str, directory: Option<&Path>, global: &Global, output: &Output) -> Result<Code> {
+    let home = std::env::var_os("KYLIN_HOME").map(PathBuf::from);
+    let directory = match (directory, home) {
+        (Some(directory), _) if directory.is_dir() => directory.to_owned(),
+        (Some(directory), _) => return Err(missing(directory)),
+        (None, Some(home)) => home.join("meta_fetch"),
+        (None, None) => return Err(Usage("fetch: name a directory, or set KYLIN_HOME".to_owned()).into()),
+    };
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let folder = directory.join(Zoned::now().strftime("%Y-%m-%d-%H-%M-%S_fetch").to_string());
+    let files = Files::open(global)?;
+    let mut wanted = files.below(target);
+    if wanted.is_empty() {
+        let message = format!("the store has nothing at {target}");
+        return Err(Refusal {
+            message,
+            hint: "`metastash metastore list /` shows what is at the top".to_owned(),
+            code: 1,
+        }
+        .into());
+    }
+    // As Kylin: the project that is fetched, or whose part is, and the identity of the store.
+    let last = target.trim_matches('/').rsplit('/').next().unwrap_or_default();
+    for also in [
+        format!("_global/project/{last}.json"),
+        "UUID".to_owned(),
+        format!("PROJECT/{last}.json"),
+        "SYSTEM/UUID.json".to_owned(),
+    ] {
+        wanted.extend(files.below(&also));
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    write_to(&folder, &files, &wanted)?;
+    output.say(&format!("{} fetched to {}", count(wanted.len() as u64, "document"), folder.display()))?;
+    Ok(Code::Done)
+}
+
+/// Writes files to a folder that appears when all are there.
+fn write_to(folder: &Path, files: &Files, wanted: &[(u32, EntryPath)]) -> Result<()> {
+    let destination = DirectoryStore::open_target(folder)?;
+    let empty = destination.scan_target(&Scope::System, &Silent)?;
+    let put = |(n, path): &(u32, EntryPath)| {
+        let found = files.listing.found(*n as usize);
+        let document = Document { content: ContentId::of(b""), size: 0, pieces: Box::default() };
+        Put {
+            path: path.clone(),
+            document: Some(document),
+            mode: found.mode,
+            time_ns: found.stamp.time_ns,
+            replaces: None,
+        }
+    };
+    let puts: Vec<Put> = wanted.iter().map(put).collect();
+    let staging = destination.begin(&*empty, &puts)?;
+    let (mut reader, mut writer) = (files.listing.reader(), staging.writer());
+    for (at, (n, _)) in wanted.iter().enumerate() {
+        let mut content = Vec::new();
+        writer.begin(at)?;
+        match reader.read(*n as usize, 1 << 20, &mut content)? {
+            Outcome::Read(_) => writer.append(&content)?,
+            Outcome::TooLarge => {
+                let mut stream = reader.stream(*n as usize)?;
+                let mut buffer = vec![0; 1 << 20];
+                loop {
+                    match std::io::Read::read(&mut stream, &mut buffer)? {
+                        0 => break,
+                        bytes => writer.append(&buffer[..bytes])?,
+                    }
+                }
+                stream.finish()?.context("a document changed while it was fetched; run it again")?;
+            }
+        }
+        writer.finish()?;
+    }
+    drop(writer);
+    Ok(staging.commit(&[], &Silent)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &str) -> Result<Request> {
+        parse(&words.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn arguments_are_those_of_metastore_sh() {
+        let sales = || Scope::project("sales").unwrap();
+        let cases = [
+            ("backup", Request::Backup { scope: Scope::System, directory: None }),
+            ("backup /b", Request::Backup { scope: Scope::System, directory: Some("/b".into()) }),
+            ("backup-project sales /b", Request::Backup { scope: sales(), directory: Some("/b".into()) }),
+            ("restore /b/x", Request::Restore { project: None, directory: "/b/x".into(), mode: Mode::Merge }),
+            (
+                "restore-project sales /b/x --after-truncate",
+                Request::Restore { project: Some(sales()), directory: "/b/x".into(), mode: Mode::Truncate },
+            ),
+            ("fetch /default", Request::Fetch { target: "/default".into(), directory: None }),
+            ("list /", Request::List { folder: "/".into() }),
+        ];
+        for (words, expected) in cases {
+            assert_eq!(parsed(words).unwrap(), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn what_kylin_takes_and_ignores_is_refused() {
+        for words in [
+            "",
+            "backup /b -compress",
+            "restore /b -d",
+            "restore /b --after-trunc",
+            "restore /b /c",
+            "restore",
+            "backup-project",
+            "backup-project a/b",
+            "restore-project sales",
+            "restore --after-truncate /b",
+            "purge",
+        ] {
+            assert!(parsed(words).is_err_and(|error| error.is::<Usage>()), "{words}");
+        }
+    }
+}

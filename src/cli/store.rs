@@ -1,0 +1,163 @@
+//! From arguments, or the configuration of Kylin, to the live store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use metastash::endpoint::location::{self, Located};
+use metastash::platform::kylin::location::Location;
+use metastash::platform::kylin::properties::Properties;
+use metastash::platform::kylin::settings::{Origin, Settings};
+use metastash::platform::kylin::url::MetadataUrl;
+
+use super::args::Global;
+use super::exit::{Refusal, Usage};
+use super::open;
+
+/// Opens the store, which must exist.
+pub(crate) fn source(global: &Global) -> Result<Located> {
+    let located = location::open(&place(global)?, global.reading())?;
+    refuse_overlap(&located, global)?;
+    Ok(located)
+}
+
+/// Opens the store to restore a snapshot of the layout `wanted` to. It may not exist yet.
+pub(crate) fn target(global: &Global, wanted: &str) -> Result<Located> {
+    let located = location::open_target(&place(global)?, global.reading(), wanted)?;
+    refuse_overlap(&located, global)?;
+    Ok(located)
+}
+
+/// Opens the store, which must exist, to compare it with a snapshot of the layout `wanted`.
+pub(crate) fn source_like(global: &Global, wanted: &str) -> Result<Located> {
+    let place = place(global)?;
+    if place.exists() {
+        return target(global, wanted);
+    }
+    Err(metastash::endpoint::Error::NotFound { store: place.display().to_string() }.into())
+}
+
+/// Returns how snapshots name the store, if one is named and can be told.
+pub(crate) fn location(global: &Global) -> Option<String> {
+    required_location(global).ok()
+}
+
+/// Returns how snapshots name the store.
+pub(crate) fn required_location(global: &Global) -> Result<String> {
+    let place = place(global)?;
+    let Ok(located) = location::open(&place, global.reading()) else {
+        return Ok(resolve(&place).display().to_string());
+    };
+    refuse_overlap(&located, global)?;
+    Ok(located.store.location())
+}
+
+/// Returns the directory or file that is named, or that Kylin's configuration names.
+pub(crate) fn place(global: &Global) -> Result<PathBuf> {
+    let Some(named) = &global.store else { return configured() };
+    if named.as_os_str().is_empty() {
+        return Err(Usage("--store is empty".to_owned()).into());
+    }
+    let Some(text) = named.to_str().filter(|_| !named.exists()) else { return Ok(named.clone()) };
+    if is_metadata_url(text) {
+        let url: MetadataUrl = text.parse().context("cannot read --store")?;
+        return place_of(&url, Path::new("."));
+    }
+    match text.split_once("://") {
+        Some((scheme, _)) => {
+            Err(Usage(format!("--store: this version knows directories and zips only, not `{scheme}://`")).into())
+        }
+        None => Ok(named.clone()),
+    }
+}
+
+/// Tells a metadata url from a path: `identifier@scheme`, perhaps with parameters.
+fn is_metadata_url(text: &str) -> bool {
+    let head = text.split(',').next().unwrap_or_default();
+    head.rsplit_once('@').is_some_and(|(_, scheme)| ["file", "hdfs", "jdbc"].contains(&scheme.trim()))
+}
+
+/// Returns the place that the configuration in `$KYLIN_HOME/conf` names.
+fn configured() -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = variable("KYLIN_HOME");
+    let Some(conf) = variable("KYLIN_CONF").or_else(|| home.as_ref().map(|home| home.join("conf"))) else {
+        return Err(Usage("no store is named: use `--store`, METASTASH_STORE, or set KYLIN_HOME".to_owned()).into());
+    };
+    let (overrides, properties) = (read(&conf, "kylin.properties.override")?, read(&conf, "kylin.properties")?);
+    if overrides.is_none() && properties.is_none() {
+        let message = format!("no store is named, and there is no kylin.properties in {}", conf.display());
+        return Err(Usage(format!("{message}: use `--store` or METASTASH_STORE")).into());
+    }
+    let settings = Settings {
+        overrides: overrides.unwrap_or_default(),
+        properties: properties.unwrap_or_default(),
+        defaults: Properties::default(),
+    };
+    let setting = settings.metadata_url(&|name| std::env::var(name).ok())?;
+    let origin = match setting.origin {
+        Origin::Default => "the default of kylin.metadata.url".to_owned(),
+        origin => format!("kylin.metadata.url in {} ({origin})", conf.display()),
+    };
+    let url: MetadataUrl = setting.value.parse().with_context(|| format!("cannot read {origin}"))?;
+    let base = home.unwrap_or_else(|| PathBuf::from("."));
+    place_of(&url, &base).with_context(|| format!("cannot open the store of {origin}"))
+}
+
+fn read(conf: &Path, name: &str) -> Result<Option<Properties>> {
+    let path = conf.join(name);
+    match std::fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => {
+            let content = result.with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(Some(Properties::parse(&content).with_context(|| format!("cannot read {}", path.display()))?))
+        }
+    }
+}
+
+/// Returns the place of a metadata url; relative ones are below `base`.
+fn place_of(url: &MetadataUrl, base: &Path) -> Result<PathBuf> {
+    let not_yet = |what: String| Refusal {
+        message: format!("the metadata is {what}, and this version knows directories and zips only"),
+        hint: "name a directory or zip with `--store`, such as a backup made by Kylin".to_owned(),
+        code: 1,
+    };
+    match url.location()? {
+        Location::Directory(path) | Location::Zip(path) => Ok(base.join(path)),
+        Location::Hdfs { path, .. } => {
+            Err(not_yet(format!("on HDFS at {}", path.as_deref().unwrap_or("its newest backup"))).into())
+        }
+        Location::Jdbc(_) => Err(not_yet(format!("in a database ({url})")).into()),
+        Location::Custom { scheme } => Err(not_yet(format!("in a store of the kind {scheme}")).into()),
+    }
+}
+
+/// Refuses a repository in the store, which would back itself up and be truncated, and a store in the repository.
+fn refuse_overlap(located: &Located, global: &Global) -> Result<()> {
+    let path = open::repository_path(global)?;
+    let (repository, store) = (resolve(&path), &located.place);
+    let refuse = |message: String| {
+        let hint = "name a repository elsewhere with `--repo` or METASTASH_REPO".to_owned();
+        Err(Refusal { message, hint, code: 14 }.into())
+    };
+    if repository.starts_with(store) {
+        return refuse(format!("the repository {} lies inside the store {}", path.display(), store.display()));
+    }
+    if store.starts_with(&repository) {
+        return refuse(format!("the store {} lies inside the repository {}", store.display(), path.display()));
+    }
+    Ok(())
+}
+
+/// Returns the absolute path without symlinks, as far as it exists.
+fn resolve(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut rest = Vec::new();
+    for ancestor in path.ancestors() {
+        if let Ok(resolved) = ancestor.canonicalize() {
+            return rest.iter().rev().fold(resolved, |path, name| path.join(name));
+        }
+        rest.extend(ancestor.file_name().map(ToOwned::to_owned));
+    }
+    path
+}

@@ -1,0 +1,343 @@
+//! The files of a store, each under the path that the layout gives it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use crate::endpoint::{DocumentStream, Error, Found, Listing, Outcome, Reader, Result};
+use crate::model::entry::Stamp;
+use crate::model::path::EntryPath;
+use crate::model::scope::Scope;
+use crate::monitor::{Problem, Severity};
+use crate::platform::kylin::content::{NoField, text_field, text_field_of_stream};
+use crate::platform::kylin::layout::{Layout, Place, UNPLACED, is_project};
+
+/// Documents of projects larger than this do not occur.
+const PROJECT_BYTES_MAX: u64 = 1 << 20;
+
+/// What is known of where an entry is kept, as a number: there may be millions.
+const UNSETTLED: u32 = 0;
+/// It is a directory, and none of the entries.
+const DIRECTORY: u32 = 1;
+/// Its name tells all, or its project can't be told.
+const BY_NAME: u32 = 2;
+/// The first of the numbers of projects.
+const PROJECTS: u32 = 3;
+
+/// A listing of files read as a layout says.
+pub(super) struct KylinListing {
+    files: Box<dyn Listing>,
+    layout: Layout,
+    scope: Scope,
+    places: Vec<AtomicU32>,
+    projects: RwLock<Projects>,
+    /// What is odd, by the numbers of the entries.
+    remarks: Mutex<BTreeMap<u32, String>>,
+}
+
+/// Names of projects, each with a number.
+#[derive(Default)]
+struct Projects {
+    names: Vec<Box<[u8]>>,
+    numbers: HashMap<Box<[u8]>, u32>,
+}
+
+impl Projects {
+    fn number(&mut self, name: &[u8]) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = PROJECTS + u32::try_from(self.names.len()).expect("fewer projects than documents");
+        self.names.push(name.into());
+        self.numbers.insert(name.into(), number);
+        number
+    }
+}
+
+impl KylinListing {
+    /// Reads names, and the documents of projects: permissions go by their UUIDs.
+    pub(super) fn new(files: Box<dyn Listing>, layout: Layout, scope: Scope) -> Result<Self> {
+        let places = (0..files.len()).map(|_| AtomicU32::new(DIRECTORY)).collect();
+        let listing = Self { files, layout, scope, places, projects: RwLock::default(), remarks: Mutex::default() };
+        let mut permissions = Vec::new();
+        let mut owners: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let mut reader = listing.files.reader();
+        for n in 0..listing.files.len() {
+            let found = listing.files.found(n);
+            if found.size.is_none() {
+                continue;
+            }
+            listing.set(n, BY_NAME);
+            match layout.place(&found.path) {
+                Place::At(path) => {
+                    let uuid = layout.is_project_document(&found.path).then(|| uuid_of(&mut *reader, n)).transpose()?;
+                    if let (Some(uuid), Some(project)) = (uuid.flatten(), path.project()) {
+                        owners.insert(uuid.into_bytes(), project.to_vec());
+                    }
+                }
+                Place::InField(_) => listing.set(n, UNSETTLED),
+                Place::OfProject(uuid) => permissions.push((n, uuid)),
+            }
+        }
+        for (n, uuid) in permissions {
+            if let Some(project) = owners.get(&*uuid) {
+                listing.set(n, listing.number_of(project));
+            }
+        }
+        drop(reader);
+        Ok(listing)
+    }
+
+    fn set(&self, n: usize, place: u32) {
+        self.places[n].store(place, Ordering::Relaxed);
+    }
+
+    fn place(&self, n: usize) -> u32 {
+        self.places[n].load(Ordering::Relaxed)
+    }
+
+    fn number_of(&self, project: &[u8]) -> u32 {
+        let known = self.projects.read().unwrap_or_else(PoisonError::into_inner).numbers.get(project).copied();
+        known.unwrap_or_else(|| self.projects.write().unwrap_or_else(PoisonError::into_inner).number(project))
+    }
+
+    fn path_of(&self, n: usize, name: &EntryPath) -> EntryPath {
+        match self.place(n).checked_sub(PROJECTS) {
+            None => self.layout.path_in(name, None),
+            Some(number) => {
+                let projects = self.projects.read().unwrap_or_else(PoisonError::into_inner);
+                self.layout.path_in(name, Some(&projects.names[number as usize]))
+            }
+        }
+    }
+
+    fn path(&self, n: u32) -> EntryPath {
+        self.path_of(n as usize, &self.files.found(n as usize).path)
+    }
+
+    /// Settles a document by what was read. A document that was settled before and now says something else has changed
+    /// since.
+    fn settle(&self, n: usize, read: std::result::Result<&str, NoField>) -> Result<()> {
+        let place = match read {
+            Ok(project) => self.number_of(project.as_bytes()),
+            Err(_) => BY_NAME,
+        };
+        match self.places[n].compare_exchange(UNSETTLED, place, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(before) if before != place => {
+                return Err(Error::Changed { path: self.files.found(n).path.to_string() });
+            }
+            _ => {}
+        }
+        match read {
+            Ok(project) if is_usable(project.as_bytes()) => {}
+            Ok(project) => {
+                self.remark(n, format!("`{}` can be no project: its project can't be told", project.escape_debug()));
+            }
+            Err(why) => self.remark(n, format!("{why}: its project can't be told")),
+        }
+        Ok(())
+    }
+
+    fn remark(&self, n: usize, what: String) {
+        let n = u32::try_from(n).expect("fewer than 2^32 entries");
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).insert(n, what);
+    }
+
+    /// Takes note of the content of a document.
+    fn take_content(&self, n: usize, content: &[u8]) -> Result<()> {
+        let name = self.files.found(n).path;
+        match self.layout.place(&name) {
+            Place::InField(field) => match text_field(content, field) {
+                Ok(project) => self.settle(n, Ok(&project)),
+                Err(why) => self.settle(n, Err(why)),
+            },
+            _ if self.layout.is_json(&name) => {
+                if let Err(why @ (NoField::Empty | NoField::Broken(_))) = text_field(content, "uuid") {
+                    self.remark(n, format!("{why}; it is kept as it is"));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Tells whether documents may say that they belong to this project.
+fn is_usable(project: &[u8]) -> bool {
+    is_project(project) || project == crate::platform::kylin::layout::GLOBAL.as_bytes()
+}
+
+/// Reads the UUID of a project; nothing if its document has none or can't be read, which will be told when it is stored.
+fn uuid_of(reader: &mut dyn Reader, n: usize) -> Result<Option<String>> {
+    let mut content = Vec::new();
+    match reader.read(n, PROJECT_BYTES_MAX, &mut content) {
+        Err(error) if error.is_fatal() => Err(error),
+        Ok(Outcome::Read(_)) => Ok(text_field(&content, "uuid").ok().map(std::borrow::Cow::into_owned)),
+        _ => Ok(None),
+    }
+}
+
+impl Listing for KylinListing {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn found(&self, n: usize) -> Found {
+        let found = self.files.found(n);
+        Found { path: self.path_of(n, &found.path), ..found }
+    }
+
+    fn numbers(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        let all = (0_u32..).zip(&self.places).filter(|(_, place)| place.load(Ordering::Relaxed) != DIRECTORY);
+        let is_system = self.scope == Scope::System;
+        Box::new(all.map(|(n, _)| n).filter(move |n| is_system || self.scope.contains(&self.path(*n))))
+    }
+
+    fn in_order(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        // By the first part of the paths, then, within each, which is nearly sorted by names, by whole paths.
+        let mut parts: BTreeMap<Box<[u8]>, Vec<u32>> = BTreeMap::new();
+        for n in self.numbers() {
+            let path = self.path(n);
+            let first = path.parts().next().unwrap_or_default();
+            match parts.get_mut(first) {
+                Some(numbers) => numbers.push(n),
+                None => {
+                    parts.insert(first.into(), vec![n]);
+                }
+            }
+        }
+        Box::new(parts.into_values().flat_map(|mut numbers| {
+            numbers.sort_by_key(|n| self.path(*n));
+            numbers
+        }))
+    }
+
+    fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {
+        let found = self.files.find(&self.layout.name_of(path)?, near)?;
+        (self.place(found) != DIRECTORY).then_some(found)
+    }
+
+    fn unsettled(&self) -> Vec<u32> {
+        self.numbers_at(UNSETTLED)
+    }
+
+    fn recall(&self, n: usize, path: &EntryPath) -> bool {
+        if self.place(n) == UNSETTLED
+            && let Some(project) = path.project()
+        {
+            if project == UNPLACED.as_bytes() {
+                self.remark(n, "its project can't be told, as in the last snapshot".to_owned());
+                self.set(n, BY_NAME);
+            } else {
+                self.set(n, self.number_of(project));
+            }
+        }
+        self.found(n).path == *path
+    }
+
+    fn remarks(&self) -> Vec<Problem> {
+        let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remarks: Vec<(EntryPath, String)> =
+            remarks.iter().map(|(n, what)| (self.files.found(*n as usize).path, what.clone())).collect();
+        remarks.sort_unstable();
+        let problem =
+            |(path, what): (EntryPath, String)| Problem { severity: Severity::Remark, path: path.to_string(), what };
+        remarks.into_iter().map(problem).collect()
+    }
+
+    fn obstacles(&self) -> &[EntryPath] {
+        // They have names, not paths. Whether one is in the way is looked up when something is put there.
+        &[]
+    }
+
+    fn hides(&self, path: &EntryPath) -> bool {
+        let Some(name) = self.layout.name_of(path) else { return false };
+        self.files.hides(&name) || self.files.find(&name, 0).is_some_and(|n| self.place(n) == UNSETTLED)
+    }
+
+    fn has_place(&self, path: &EntryPath) -> bool {
+        self.layout.name_of(path).is_some()
+    }
+
+    fn of_files(&self) -> Option<&dyn Listing> {
+        Some(&*self.files)
+    }
+
+    fn problems(&self) -> &[Problem] {
+        self.files.problems()
+    }
+
+    fn is_racy(&self, stamp: &Stamp) -> bool {
+        self.files.is_racy(stamp)
+    }
+
+    fn reader(&self) -> Box<dyn Reader + '_> {
+        Box::new(KylinReader { files: self.files.reader(), listing: self })
+    }
+
+    fn check_still_there(&self) -> Result<()> {
+        self.files.check_still_there()
+    }
+}
+
+impl KylinListing {
+    fn numbers_at(&self, sought: u32) -> Vec<u32> {
+        let at = (0_u32..).zip(&self.places).filter(|(_, place)| place.load(Ordering::Relaxed) == sought);
+        at.map(|(n, _)| n).collect()
+    }
+}
+
+/// Reads documents, and settles them by what it reads.
+struct KylinReader<'a> {
+    files: Box<dyn Reader + 'a>,
+    listing: &'a KylinListing,
+}
+
+impl Reader for KylinReader<'_> {
+    fn read(&mut self, n: usize, bytes_max: u64, content: &mut Vec<u8>) -> Result<Outcome> {
+        let start = content.len();
+        let outcome = self.files.read(n, bytes_max, content)?;
+        if let Outcome::Read(_) = outcome
+            && let Err(error) = self.listing.take_content(n, &content[start..])
+        {
+            content.truncate(start);
+            return Err(error);
+        }
+        Ok(outcome)
+    }
+
+    fn stream(&mut self, n: usize) -> Result<Box<dyn DocumentStream>> {
+        let name = self.listing.files.found(n).path;
+        let Place::InField(field) = self.listing.layout.place(&name) else { return self.files.stream(n) };
+        // Too large to be held: it is read once for its project, and once more for its content.
+        let mut first = self.files.stream(n)?;
+        let read = text_field_of_stream(&mut first, field);
+        std::io::copy(&mut first, &mut std::io::sink()).map_err(|e| Error::io("read", &name, e))?;
+        let stamp = first.finish()?;
+        match read {
+            Ok(project) => self.listing.settle(n, Ok(&project))?,
+            Err(why) => self.listing.settle(n, Err(why))?,
+        }
+        Ok(Box::new(SettledStream { stream: self.files.stream(n)?, stamp }))
+    }
+}
+
+/// A document that was read before, and must be the same now.
+struct SettledStream {
+    stream: Box<dyn DocumentStream>,
+    stamp: Option<Stamp>,
+}
+
+impl Read for SettledStream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl DocumentStream for SettledStream {
+    fn finish(self: Box<Self>) -> Result<Option<Stamp>> {
+        let stamp = self.stream.finish()?;
+        Ok(stamp.filter(|stamp| self.stamp == Some(*stamp)))
+    }
+}

@@ -1,0 +1,59 @@
+//! Changing the files of a store that goes by paths.
+
+use std::collections::BTreeSet;
+
+use crate::endpoint::{Error, Listing, Names, Put, Removal, Result, Staging, StagingWriter};
+use crate::model::path::EntryPath;
+use crate::monitor::Monitor;
+
+/// Refuses to put documents where something is that is none: a directory, a symlink, a socket.
+pub(super) fn require_free(files: &dyn Listing, puts: &[Put], names: Names<'_>) -> Result<()> {
+    let obstacles: BTreeSet<&[u8]> = files.obstacles().iter().map(EntryPath::as_bytes).collect();
+    let mut near = 0;
+    for put in puts.iter().filter(|put| put.replaces.is_none()) {
+        let name = names(&put.path);
+        let found = files.find(&name, near);
+        near = found.unwrap_or(near);
+        let mut above = std::iter::successors(Some(name.clone()), EntryPath::parent);
+        let obstacle =
+            if found.is_some() { Some(name.clone()) } else { above.find(|above| obstacles.contains(above.as_bytes())) };
+        if let Some(obstacle) = obstacle {
+            return Err(Error::InTheWay { path: obstacle.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// A change of the files.
+pub(super) struct KylinStaging<'a> {
+    pub staging: Box<dyn Staging + 'a>,
+    pub files: &'a dyn Listing,
+    pub names: Names<'a>,
+}
+
+impl Staging for KylinStaging<'_> {
+    fn writer(&self) -> Box<dyn StagingWriter + '_> {
+        self.staging.writer()
+    }
+
+    fn commit(self: Box<Self>, removals: &[Removal], monitor: &dyn Monitor) -> Result<()> {
+        let by_name = removals.iter().map(|removal| Removal { path: (self.names)(&removal.path), ..*removal });
+        let mut by_name: Vec<Removal> = by_name.collect();
+        by_name.extend(self.directories_of(&by_name));
+        by_name.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        self.staging.commit(&by_name, monitor)
+    }
+}
+
+impl KylinStaging<'_> {
+    /// Returns the removals of the directories that lose a document. Those that are not empty then will stay.
+    fn directories_of(&self, removals: &[Removal]) -> Vec<Removal> {
+        let above = |path: &EntryPath| std::iter::successors(path.parent(), EntryPath::parent);
+        let directories: BTreeSet<EntryPath> = removals.iter().flat_map(|removal| above(&removal.path)).collect();
+        let removal = |path: EntryPath| {
+            let found = u32::try_from(self.files.find(&path, 0)?).ok()?;
+            Some(Removal { path, found, is_in_the_way: false })
+        };
+        directories.into_iter().filter_map(removal).collect()
+    }
+}

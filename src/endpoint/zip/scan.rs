@@ -1,0 +1,120 @@
+//! Listing an archive: all of it is checked, whatever the scope; the listing shows what is in the scope.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::archive::{Archive, Member, State};
+use super::read::ZipReader;
+use crate::endpoint::directory::is_recent;
+use crate::endpoint::{Error, Found, Listing, Reader, Result, find_near};
+use crate::model::entry::Stamp;
+use crate::model::path::{EntryPath, compare};
+use crate::model::scope::Scope;
+use crate::monitor::Problem;
+
+/// The entries of a zip at one time.
+pub(super) struct ZipListing {
+    store: PathBuf,
+    /// Nothing when the zip does not exist.
+    archive: Option<Arc<Archive>>,
+    /// The entries of the scope among those of the archive.
+    entries: Range<usize>,
+    scan_ns: i64,
+}
+
+impl ZipListing {
+    /// Lists the entries of a scope.
+    pub(super) fn new(archive: Arc<Archive>, scope: &Scope, scan_ns: i64) -> Result<Self> {
+        let entries = match scope.prefix() {
+            None => 0..archive.members.len(),
+            Some(project) => within(&archive, project),
+        };
+        let store = archive.path.clone();
+        // A document in the place of a project is none.
+        let is_project = |first: &Member| first.is_directory || Some(archive.name(first)) != scope.prefix();
+        if *scope != Scope::System && !archive.members[entries.clone()].first().is_some_and(is_project) {
+            return Err(Error::NoProject { store: store.display().to_string(), scope: scope.clone() });
+        }
+        Ok(Self { store, archive: Some(archive), entries, scan_ns })
+    }
+
+    /// Returns the listing of an archive without anything in the scope, or of none at all.
+    pub(super) fn nothing(store: &Path, archive: Option<Arc<Archive>>) -> Self {
+        Self { store: store.to_owned(), archive, entries: 0..0, scan_ns: 0 }
+    }
+
+    /// Returns the n-th entry and the archive it is in.
+    pub(super) fn place(&self, n: usize) -> (&Arc<Archive>, &Member) {
+        let archive = self.archive.as_ref().expect("there are no entries without an archive");
+        (archive, &archive.members[self.entries.clone()][n])
+    }
+
+    /// Returns the stamp of an entry. It proves nothing unless the archive as a whole is unchanged.
+    pub(super) fn stamp(&self, archive: &Archive, member: &Member) -> Stamp {
+        // Spread, so that two archives and two places in them do not add up to the same.
+        let identity = archive.state.inode.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ member.offset;
+        Stamp { time_ns: member.time_ns, version: archive.state.changed_ns, identity }
+    }
+}
+
+/// Returns the entries at a path and below it.
+fn within(archive: &Archive, path: &[u8]) -> Range<usize> {
+    let members = &archive.members;
+    let start = members.partition_point(|member| compare(archive.name(member), path).is_lt());
+    let is_within =
+        |member: &Member| archive.name(member).strip_prefix(path).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
+    let count = members[start..].partition_point(is_within);
+    start..start + count
+}
+
+impl Listing for ZipListing {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn found(&self, n: usize) -> Found {
+        let (archive, member) = self.place(n);
+        let path = EntryPath::new(archive.name(member)).expect("names were checked when the archive was opened");
+        let size = (!member.is_directory).then_some(member.size);
+        Found { path, size, mode: None, stamp: self.stamp(archive, member) }
+    }
+
+    fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {
+        let archive = self.archive.as_ref()?;
+        let members = &archive.members[self.entries.clone()];
+        find_near(members.len(), near, |n| compare(archive.name(&members[n]), path.as_bytes()))
+    }
+
+    fn obstacles(&self) -> &[EntryPath] {
+        &[]
+    }
+
+    fn hides(&self, _: &EntryPath) -> bool {
+        false
+    }
+
+    fn problems(&self) -> &[Problem] {
+        &[]
+    }
+
+    fn is_racy(&self, _: &Stamp) -> bool {
+        // The times of entries are what their writer says. What moves with every change is the file.
+        self.archive.as_ref().is_none_or(|archive| {
+            let state = archive.state;
+            is_recent(state.modified_ns, state.changed_ns, self.scan_ns)
+        })
+    }
+
+    fn reader(&self) -> Box<dyn Reader + '_> {
+        Box::new(ZipReader::new(self))
+    }
+
+    fn check_still_there(&self) -> Result<()> {
+        let now = State::at(&self.store).map_err(|e| Error::io("find any more", self.store.display(), e))?;
+        if now == self.archive.as_ref().map(|archive| archive.state) {
+            return Ok(());
+        }
+        Err(Error::Changed { path: self.store.display().to_string() })
+    }
+}
