@@ -210,6 +210,9 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
         }
         endpoint::Error::Changed { .. } => "nothing was changed; run it again, best while nobody writes to the store",
         endpoint::Error::NotAFile { .. } => return None,
+        endpoint::Error::ReadOnly { .. } => {
+            "restore to an empty directory, or write a new backup with `metastash export --format zip`"
+        }
         endpoint::Error::MixedLayouts { .. } => {
             "`--layout plain` takes names as they are; `metastash migrate` is for the old layout"
         }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::directory::{DirectoryStore, STAGING_PREFIX};
-use super::kylin::KylinStore;
+use super::kylin::{KylinStore, ZippedFolder};
 use super::zip::ZipStore;
 use super::{Error, Files, PLAIN, Result, Target};
 use crate::platform::kylin::detect::{Detected, ZIP_NAME, detect};
@@ -118,11 +118,12 @@ fn find(path: &Path, reading: Reading) -> Result<FoundFiles> {
     let holds = match detected {
         Detected::Zip => return find_zip(&directory.root().join(ZIP_NAME), reading),
         Detected::Documents(Layout::New(Level::Folder)) => {
-            let zip = directory.root().join(CORE_FOLDER).join(ZIP_NAME);
-            if zip.is_file() {
-                return find_zip(&zip, reading);
+            let holds = Holds::Documents(Layout::New(Level::Folder));
+            if directory.root().join(CORE_FOLDER).join(ZIP_NAME).is_file() {
+                let place = directory.root().to_owned();
+                return Ok(FoundFiles { files: Box::new(ZippedFolder::open(directory)?), place, holds });
             }
-            Holds::Documents(Layout::New(Level::Folder))
+            holds
         }
         Detected::Documents(layout) => Holds::Documents(layout),
         Detected::Backups(names) => return Err(Error::SeveralBackups { store: store(), names }),

@@ -62,6 +62,12 @@ pub enum Error {
         /// What stands there.
         path: String,
     },
+    /// The store can be read only.
+    #[error("{store} can't be written: its documents are in a zip, and others beside it")]
+    ReadOnly {
+        /// The store.
+        store: String,
+    },
     /// There are documents of both layouts of Kylin.
     #[error("{store} holds folders of both the old and the new layout of Kylin's metadata, which Kylin can't read")]
     MixedLayouts {
@@ -139,6 +145,17 @@ pub struct Found {
     pub stamp: Stamp,
 }
 
+/// What a listing shows of an entry besides its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// The size of a document in bytes; nothing for a directory.
+    pub size: Option<u64>,
+    /// Permission bits, where the store has any.
+    pub mode: Option<u16>,
+    /// What the store says of it.
+    pub stamp: Stamp,
+}
+
 /// What came of reading one document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -172,7 +189,7 @@ pub trait Source: Sync {
 /// The entries of a store at one time, each under its number.
 ///
 /// An entry is *settled* when its path is known. Where only the content of a document tells where it is kept, that is
-/// not so before the document was read, or recalled from an earlier snapshot; until then [`Found::path`] is provisional.
+/// not so before the document was read, or recalled from an earlier snapshot; until then [`Listing::path`] is provisional.
 pub trait Listing: Send + Sync {
     /// Returns how many numbers there are.
     fn len(&self) -> usize;
@@ -182,8 +199,17 @@ pub trait Listing: Send + Sync {
         self.len() == 0
     }
 
+    /// Returns the path of the n-th entry.
+    fn path(&self, n: usize) -> EntryPath;
+
+    /// Returns all else that is known of the n-th entry.
+    fn facts(&self, n: usize) -> Facts;
+
     /// Returns the n-th entry.
-    fn found(&self, n: usize) -> Found;
+    fn found(&self, n: usize) -> Found {
+        let Facts { size, mode, stamp } = self.facts(n);
+        Found { path: self.path(n), size, mode, stamp }
+    }
 
     /// Returns the numbers of the entries in the scope, ascending.
     fn numbers(&self) -> Box<dyn Iterator<Item = u32> + '_> {

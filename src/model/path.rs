@@ -37,6 +37,13 @@ impl EntryPath {
         }
     }
 
+    /// Joins parts, or whole paths, that were checked before.
+    pub(crate) fn joined(parts: &[&[u8]]) -> Self {
+        let path = parts.join(&b'/').into_boxed_slice();
+        debug_assert_eq!(fault(&path), None, "parts of paths make a path");
+        Self(path)
+    }
+
     /// Returns the bytes of the path.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -364,9 +364,13 @@ impl Progress {
         options: &BackupOptions,
         writer: &mut Writer<'_>,
     ) -> Result<Tree> {
+        let over = parent.filter(|parent| parent.snapshot.manifest.scope == options.scope);
+        if let Some(parent) = over.filter(|_| survey.different == 0) {
+            self.unchanged = survey.unchanged;
+            return Ok(parent.tree.clone());
+        }
         let before = parent.map(|parent| repo.entries(&parent.tree, &options.scope)).into_iter().flatten();
         let results = survey.results(listing, before).map(|outcome| outcome.inspect(|outcome| self.count(outcome)));
-        let over = parent.filter(|parent| parent.snapshot.manifest.scope == options.scope);
         if let Some(parent) = over.filter(|_| survey.different <= CHANGES_HELD_MAX) {
             let records: Result<Vec<_>> =
                 results.filter_map(|outcome| outcome.map(Outcome::into_record).transpose()).collect();

@@ -268,7 +268,7 @@ impl Session<'_> {
     }
 
     fn path(&self, read: &Read) -> String {
-        self.listing.found(read.n as usize).path.to_string()
+        self.listing.path(read.n as usize).to_string()
     }
 
     fn unread(&self, read: &Read, error: &dyn std::error::Error) -> Option<Stored> {

@@ -135,7 +135,7 @@ pub fn examine_live(
 ) -> Result<DoctorReport> {
     let generation = generation(source.layout(), || source.location())?;
     let (listing, unsettled) = scan_settled(source, repo, scope, monitor, || source.scan(scope, monitor))?;
-    let numbers: Vec<u32> = listing.numbers().filter(|n| listing.found(*n as usize).size.is_some()).collect();
+    let numbers: Vec<u32> = listing.numbers().filter(|n| listing.facts(*n as usize).size.is_some()).collect();
     monitor.start(Task::Compare, Some(numbers.len() as u64));
     let all = Mutex::new(Examination::new(generation));
     let examine_some = |reader: &mut Box<dyn Reader + '_>, numbers: &[u32]| -> Result<u64> {
@@ -147,11 +147,11 @@ pub fn examine_live(
             }
             content.clear();
             match read(&mut **reader, *n as usize, &mut content) {
-                Ok(()) => some.push(examine(generation, &listing.found(*n as usize).path, &content)),
+                Ok(()) => some.push(examine(generation, &listing.path(*n as usize), &content)),
                 Err(error) if error.is_fatal() => return Err(error.into()),
                 Err(error) => {
                     unread += 1;
-                    let path = listing.found(*n as usize).path.to_string();
+                    let path = listing.path(*n as usize).to_string();
                     monitor.problem(&Problem { severity: Severity::Unread, path, what: error_text(&error) });
                 }
             }

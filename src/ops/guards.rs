@@ -139,7 +139,7 @@ fn live_content(listing: &dyn Listing, n: usize) -> Result<Vec<u8>> {
     match listing.reader().read(n, MODEL_BYTES_MAX, &mut content)? {
         Outcome::Read(_) => Ok(content),
         Outcome::TooLarge => refuse(
-            format!("{} of the target is too large for what it is", listing.found(n).path),
+            format!("{} of the target is too large for what it is", listing.path(n)),
             "look at it; `metastash doctor` may say more",
         ),
     }
@@ -172,7 +172,7 @@ fn check_aliases(layout: Layout, repo: &Repository, listing: &dyn Listing, tree:
         }
     };
     for n in listing.numbers() {
-        let path = listing.found(n as usize).path;
+        let path = listing.path(n as usize);
         if !layout.is_model(&path) || !path.project().is_some_and(|project| projects.contains(project)) {
             continue;
         }

@@ -217,7 +217,7 @@ impl<'a> Planner<'a> {
         };
         let Entry { path, mode, stamp, .. } = &entry;
         // A store without permissions leaves those of the target as they are.
-        let mode = mode.or_else(|| self.listing.found(replaces? as usize).mode);
+        let mode = mode.or_else(|| self.listing.facts(replaces? as usize).mode);
         let (path, time_ns) = (path.clone(), stamp.time_ns);
         self.plan.puts.push(Put { path, document: into_document(entry), mode, time_ns, replaces });
         Ok(())
@@ -253,7 +253,7 @@ impl<'a> Planner<'a> {
     /// document of another project.
     fn displaced(&mut self, path: &EntryPath) -> Result<Option<u32>> {
         let Some(n) = self.find(path) else { return Ok(None) };
-        let other = self.listing.found(n as usize).path;
+        let other = self.listing.path(n as usize);
         if other == *path {
             return Ok(None);
         }

@@ -158,13 +158,12 @@ fn restore_saved(
 
 /// Tells whether a restore that ended with this error had not begun to change the target.
 fn leaves_target_alone(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Refused { .. }
-            | Error::Repository(_)
-            | Error::Interrupted
-            | Error::Endpoint(crate::endpoint::Error::Changed { .. } | crate::endpoint::Error::Interrupted)
-    )
+    match error {
+        Error::Refused { .. } | Error::Repository(_) | Error::Interrupted => true,
+        // Only the work itself can fail half way: all others are seen before it begins.
+        Error::Endpoint(error) => !matches!(error, crate::endpoint::Error::Io { .. }),
+        _ => false,
+    }
 }
 
 /// Returns the checkpoint that was taken before the last restore of the store at a location.

@@ -60,7 +60,7 @@ fn recall(source: &dyn Source, repo: &Repository, scope: &Scope, listing: &dyn L
         for entry in repo.entries(&tree, &Scope::System).map_while(repo::Result::ok) {
             let Some(n) = listing.find(&entry.path, near) else { continue };
             near = n;
-            if is_proven(&entry, &listing.found(n)) {
+            if is_proven(&entry, &listing.facts(n)) {
                 listing.recall(n, &entry.path);
             }
         }
@@ -85,7 +85,7 @@ fn read(reader: &mut dyn Reader, listing: &dyn Listing, n: usize, monitor: &dyn 
         Ok(()) => Ok(0),
         Err(error) if error.is_fatal() => Err(error.into()),
         Err(error) => {
-            let path = listing.found(n).path.to_string();
+            let path = listing.path(n).to_string();
             monitor.problem(&Problem { severity: Severity::Unread, path, what: error_text(&error) });
             Ok(1)
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Result;
 use super::contents::{Read, Stored};
 use super::live::listed;
-use crate::endpoint::{Found, Listing};
+use crate::endpoint::{Facts, Found, Listing};
 use crate::model::entry::{Body, Document, Entry, Stamp};
 use crate::model::hash::{ChunkId, ContentId};
 use crate::model::merge::{Pair, merge};
@@ -34,7 +34,7 @@ pub(super) struct Survey {
     pub removed: u64,
     /// Documents that are proven unchanged.
     pub unchanged: u64,
-    /// Entries that are not as in the parent, as far as can be told before reading.
+    /// Entries that are not as in the parent, as far as can be told before reading; none only if that is certain.
     pub different: usize,
     /// Documents that were read, in the order of their numbers.
     read: Vec<(u32, ContentId)>,
@@ -75,7 +75,7 @@ impl Survey {
                 continue;
             };
             near = n;
-            let found = listing.found(n);
+            let found = listing.facts(n);
             match (found.size, entry.document()) {
                 (Some(_), Some(_)) => {
                     same_documents += 1;
@@ -91,7 +91,7 @@ impl Survey {
         }
         let (mut documents, mut directories) = (0_u64, 0_usize);
         for n in listing.numbers() {
-            match listing.found(n as usize).size {
+            match listing.facts(n as usize).size {
                 Some(_) => documents += 1,
                 None => directories += 1,
             }
@@ -105,7 +105,7 @@ impl Survey {
     /// Returns the documents to read, in the order of their numbers.
     pub(super) fn to_read(&self, listing: &dyn Listing) -> Vec<Read> {
         let documents = listing.numbers().filter_map(|n| {
-            let size = listing.found(n as usize).size?;
+            let size = listing.facts(n as usize).size?;
             (self.known[n as usize] == Known::Nothing).then_some(Read { n, size })
         });
         let mut reads: Vec<Read> = documents.collect();
@@ -119,7 +119,7 @@ impl Survey {
             self.known[n as usize] = Known::Unread;
             return;
         };
-        let found = listing.found(n as usize);
+        let found = listing.facts(n as usize);
         self.known[n as usize] = Known::Read;
         self.read.push((n, document.content));
         if stamp != found.stamp || Some(document.size) != found.size || !document.pieces.is_empty() {
@@ -227,7 +227,7 @@ impl Outcome {
     }
 }
 
-pub(super) fn is_proven(entry: &Entry, found: &Found) -> bool {
+pub(super) fn is_proven(entry: &Entry, found: &Facts) -> bool {
     let size = entry.document().map(|document| document.size);
     size == found.size && entry.mode == found.mode && entry.stamp.proves_unchanged(&found.stamp)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use metastash::endpoint::directory::DirectoryStore;
-use metastash::endpoint::{self, Found, Listing, Reader, Source};
+use metastash::endpoint::{self, Facts, Listing, Reader, Source};
 use metastash::model::entry::{Entry, Stamp};
 use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
@@ -310,8 +310,12 @@ impl Listing for PartlyListed {
         self.listing.len()
     }
 
-    fn found(&self, n: usize) -> Found {
-        self.listing.found(n)
+    fn path(&self, n: usize) -> EntryPath {
+        self.listing.path(n)
+    }
+
+    fn facts(&self, n: usize) -> Facts {
+        self.listing.facts(n)
     }
 
     fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::open::{DirectoryCache, mode_of, open_directory, open_root, stamp_of};
 use super::read::FileReader;
 use super::write::STAGING_PREFIX;
-use crate::endpoint::{Error, Found, Listing, Reader, Result, find_near};
+use crate::endpoint::{Error, Facts, Listing, Reader, Result, find_near};
 use crate::model::entry::Stamp;
 use crate::model::path::{EntryPath, compare_joined, escape};
 use crate::model::scope::Scope;
@@ -204,11 +204,15 @@ impl Listing for DirectoryListing {
         self.order.len()
     }
 
-    fn found(&self, n: usize) -> Found {
+    fn path(&self, n: usize) -> EntryPath {
         let (directory, child) = self.child(n);
-        let path = EntryPath::new(directory.path_of(directory.name(child))).expect("paths were checked when listed");
+        EntryPath::new(directory.path_of(directory.name(child))).expect("paths were checked when listed")
+    }
+
+    fn facts(&self, n: usize) -> Facts {
+        let (_, child) = self.child(n);
         let size = (child.kind == ChildKind::Document).then_some(child.size);
-        Found { path, size, mode: Some(child.mode), stamp: child.stamp }
+        Facts { size, mode: Some(child.mode), stamp: child.stamp }
     }
 
     fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {

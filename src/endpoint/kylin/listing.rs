@@ -5,13 +5,13 @@ use std::io::Read;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use crate::endpoint::{DocumentStream, Error, Found, Listing, Outcome, Reader, Result};
+use crate::endpoint::{DocumentStream, Error, Facts, Listing, Outcome, Reader, Result};
 use crate::model::entry::Stamp;
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Problem, Severity};
 use crate::platform::kylin::content::{NoField, text_field, text_field_of_stream};
-use crate::platform::kylin::layout::{Layout, Place, UNPLACED, is_project};
+use crate::platform::kylin::layout::{GLOBAL, Layout, NAME_BYTES_MAX, Place, UNPLACED, is_project};
 
 /// Documents of projects larger than this do not occur.
 const PROJECT_BYTES_MAX: u64 = 1 << 20;
@@ -57,27 +57,31 @@ impl Projects {
 
 impl KylinListing {
     /// Reads names, and the documents of projects: permissions go by their UUIDs.
-    pub(super) fn new(files: Box<dyn Listing>, layout: Layout, scope: Scope) -> Result<Self> {
+    pub(super) fn new(files: Box<dyn Listing>, store: &str, layout: Layout, scope: Scope) -> Result<Self> {
         let places = (0..files.len()).map(|_| AtomicU32::new(DIRECTORY)).collect();
         let listing = Self { files, layout, scope, places, projects: RwLock::default(), remarks: Mutex::default() };
         let mut permissions = Vec::new();
         let mut owners: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
         let mut reader = listing.files.reader();
         for n in 0..listing.files.len() {
-            let found = listing.files.found(n);
-            if found.size.is_none() {
+            if listing.files.facts(n).size.is_none() {
                 continue;
             }
+            let name = listing.files.path(n);
+            if name.as_bytes().len() > NAME_BYTES_MAX {
+                let what = format!("a name of {} bytes is no document's: {name}", name.as_bytes().len());
+                return Err(Error::Damaged { store: store.to_owned(), what });
+            }
             listing.set(n, BY_NAME);
-            match layout.place(&found.path) {
+            match layout.place(&name) {
                 Place::At(path) => {
-                    let uuid = layout.is_project_document(&found.path).then(|| uuid_of(&mut *reader, n)).transpose()?;
+                    let uuid = layout.is_project_document(&name).then(|| uuid_of(&mut *reader, n)).transpose()?;
                     if let (Some(uuid), Some(project)) = (uuid.flatten(), path.project()) {
                         owners.insert(uuid.into_bytes(), project.to_vec());
                     }
                 }
-                Place::InField(_) => listing.set(n, UNSETTLED),
                 Place::OfProject(uuid) => permissions.push((n, uuid)),
+                Place::InContent => listing.set(n, UNSETTLED),
             }
         }
         for (n, uuid) in permissions {
@@ -112,8 +116,16 @@ impl KylinListing {
         }
     }
 
-    fn path(&self, n: u32) -> EntryPath {
-        self.path_of(n as usize, &self.files.found(n as usize).path)
+    /// Returns the first part of the path of an entry.
+    fn first_part(&self, n: u32) -> Box<[u8]> {
+        match self.place(n as usize).checked_sub(PROJECTS) {
+            None => self.path(n as usize).parts().next().unwrap_or_default().into(),
+            Some(number) => self.projects.read().unwrap_or_else(PoisonError::into_inner).names[number as usize].clone(),
+        }
+    }
+
+    fn is_in_scope(&self, n: u32) -> bool {
+        self.scope.prefix().is_none_or(|project| *self.first_part(n) == *project)
     }
 
     /// Settles a document by what was read. A document that was settled before and now says something else has changed
@@ -125,7 +137,7 @@ impl KylinListing {
         };
         match self.places[n].compare_exchange(UNSETTLED, place, Ordering::Relaxed, Ordering::Relaxed) {
             Err(before) if before != place => {
-                return Err(Error::Changed { path: self.files.found(n).path.to_string() });
+                return Err(Error::Changed { path: self.files.path(n).to_string() });
             }
             _ => {}
         }
@@ -146,26 +158,25 @@ impl KylinListing {
 
     /// Takes note of the content of a document.
     fn take_content(&self, n: usize, content: &[u8]) -> Result<()> {
-        let name = self.files.found(n).path;
-        match self.layout.place(&name) {
-            Place::InField(field) => match text_field(content, field) {
+        let name = self.files.path(n);
+        if let Some(field) = self.layout.project_field(&name) {
+            return match text_field(content, field) {
                 Ok(project) => self.settle(n, Ok(&project)),
                 Err(why) => self.settle(n, Err(why)),
-            },
-            _ if self.layout.is_json(&name) => {
-                if let Err(why @ (NoField::Empty | NoField::Broken(_))) = text_field(content, "uuid") {
-                    self.remark(n, format!("{why}; it is kept as it is"));
-                }
-                Ok(())
-            }
-            _ => Ok(()),
+            };
         }
+        if self.layout.is_json(&name)
+            && let Err(why @ (NoField::Empty | NoField::Broken(_))) = text_field(content, "uuid")
+        {
+            self.remark(n, format!("{why}; it is kept as it is"));
+        }
+        Ok(())
     }
 }
 
 /// Tells whether documents may say that they belong to this project.
 fn is_usable(project: &[u8]) -> bool {
-    is_project(project) || project == crate::platform::kylin::layout::GLOBAL.as_bytes()
+    is_project(project) || project == GLOBAL.as_bytes()
 }
 
 /// Reads the UUID of a project; nothing if its document has none or can't be read, which will be told when it is stored.
@@ -183,32 +194,40 @@ impl Listing for KylinListing {
         self.files.len()
     }
 
-    fn found(&self, n: usize) -> Found {
-        let found = self.files.found(n);
-        Found { path: self.path_of(n, &found.path), ..found }
+    fn path(&self, n: usize) -> EntryPath {
+        self.path_of(n, &self.files.path(n))
+    }
+
+    fn facts(&self, n: usize) -> Facts {
+        self.files.facts(n)
     }
 
     fn numbers(&self) -> Box<dyn Iterator<Item = u32> + '_> {
         let all = (0_u32..).zip(&self.places).filter(|(_, place)| place.load(Ordering::Relaxed) != DIRECTORY);
-        let is_system = self.scope == Scope::System;
-        Box::new(all.map(|(n, _)| n).filter(move |n| is_system || self.scope.contains(&self.path(*n))))
+        Box::new(all.map(|(n, _)| n).filter(|n| self.is_in_scope(*n)))
     }
 
     fn in_order(&self) -> Box<dyn Iterator<Item = u32> + '_> {
         // By the first part of the paths, then, within each, which is nearly sorted by names, by whole paths.
         let mut parts: BTreeMap<Box<[u8]>, Vec<u32>> = BTreeMap::new();
+        let mut projects: Vec<Vec<u32>> = Vec::new();
         for n in self.numbers() {
-            let path = self.path(n);
-            let first = path.parts().next().unwrap_or_default();
-            match parts.get_mut(first) {
-                Some(numbers) => numbers.push(n),
-                None => {
-                    parts.insert(first.into(), vec![n]);
+            match self.place(n as usize).checked_sub(PROJECTS) {
+                None => parts.entry(self.first_part(n)).or_default().push(n),
+                Some(number) => {
+                    let number = number as usize;
+                    projects.resize_with(projects.len().max(number + 1), Vec::new);
+                    projects[number].push(n);
                 }
             }
         }
+        for numbers in projects.into_iter().filter(|numbers| !numbers.is_empty()) {
+            parts.entry(self.first_part(numbers[0])).or_default().extend(numbers);
+        }
         Box::new(parts.into_values().flat_map(|mut numbers| {
-            numbers.sort_by_key(|n| self.path(*n));
+            if !numbers.is_sorted_by_key(|n| self.path(*n as usize)) {
+                numbers.sort_by_key(|n| self.path(*n as usize));
+            }
             numbers
         }))
     }
@@ -233,13 +252,20 @@ impl Listing for KylinListing {
                 self.set(n, self.number_of(project));
             }
         }
-        self.found(n).path == *path
+        match self.place(n).checked_sub(PROJECTS) {
+            None => self.path(n) == *path,
+            // The name is that of the path: only the project may be another.
+            Some(number) => {
+                let projects = self.projects.read().unwrap_or_else(PoisonError::into_inner);
+                path.project() == Some(&projects.names[number as usize])
+            }
+        }
     }
 
     fn remarks(&self) -> Vec<Problem> {
         let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut remarks: Vec<(EntryPath, String)> =
-            remarks.iter().map(|(n, what)| (self.files.found(*n as usize).path, what.clone())).collect();
+            remarks.iter().map(|(n, what)| (self.files.path(*n as usize), what.clone())).collect();
         remarks.sort_unstable();
         let problem =
             |(path, what): (EntryPath, String)| Problem { severity: Severity::Remark, path: path.to_string(), what };
@@ -308,8 +334,8 @@ impl Reader for KylinReader<'_> {
     }
 
     fn stream(&mut self, n: usize) -> Result<Box<dyn DocumentStream>> {
-        let name = self.listing.files.found(n).path;
-        let Place::InField(field) = self.listing.layout.place(&name) else { return self.files.stream(n) };
+        let name = self.listing.files.path(n);
+        let Some(field) = self.listing.layout.project_field(&name) else { return self.files.stream(n) };
         // Too large to be held: it is read once for its project, and once more for its content.
         let mut first = self.files.stream(n)?;
         let read = text_field_of_stream(&mut first, field);

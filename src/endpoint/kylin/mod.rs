@@ -6,6 +6,7 @@
 
 mod listing;
 mod target;
+mod zipped;
 
 use super::{Files, Listing, Put, Result, Source, Staging, Target};
 use crate::model::path::EntryPath;
@@ -14,6 +15,7 @@ use crate::monitor::Monitor;
 use crate::platform::kylin::layout::Layout;
 
 use listing::KylinListing;
+pub use zipped::ZippedFolder;
 
 /// Metadata of Kylin in files.
 pub struct KylinStore {
@@ -30,7 +32,7 @@ impl KylinStore {
     }
 
     fn read_as_laid_out(&self, files: Box<dyn Listing>, scope: &Scope) -> Result<Box<dyn Listing>> {
-        Ok(Box::new(KylinListing::new(files, self.layout, scope.clone())?))
+        Ok(Box::new(KylinListing::new(files, &self.location(), self.layout, scope.clone())?))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::archive::{Archive, Member, State};
 use super::read::ZipReader;
 use crate::endpoint::directory::is_recent;
-use crate::endpoint::{Error, Found, Listing, Reader, Result, find_near};
+use crate::endpoint::{Error, Facts, Listing, Reader, Result, find_near};
 use crate::model::entry::Stamp;
 use crate::model::path::{EntryPath, compare};
 use crate::model::scope::Scope;
@@ -73,11 +73,15 @@ impl Listing for ZipListing {
         self.entries.len()
     }
 
-    fn found(&self, n: usize) -> Found {
+    fn path(&self, n: usize) -> EntryPath {
         let (archive, member) = self.place(n);
-        let path = EntryPath::new(archive.name(member)).expect("names were checked when the archive was opened");
+        EntryPath::new(archive.name(member)).expect("names were checked when the archive was opened")
+    }
+
+    fn facts(&self, n: usize) -> Facts {
+        let (archive, member) = self.place(n);
         let size = (!member.is_directory).then_some(member.size);
-        Found { path, size, mode: None, stamp: self.stamp(archive, member) }
+        Facts { size, mode: None, stamp: self.stamp(archive, member) }
     }
 
     fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {

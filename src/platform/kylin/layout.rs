@@ -23,7 +23,7 @@ use std::str::FromStr;
 
 use super::doctor::Generation;
 use super::kind::{Home, Kind};
-use crate::model::path::EntryPath;
+use crate::model::path::{EntryPath, PATH_BYTES_MAX};
 
 /// First part of the paths of what belongs to no project.
 pub const GLOBAL: &str = "_global";
@@ -37,6 +37,11 @@ pub const BESIDE: &str = "_beside";
 pub const CORE_FOLDER: &str = "core_meta";
 /// The folders beside it, with a folder for each project.
 pub const SIDE_FOLDERS: [&str; 3] = ["favorite_rule", "job_info", "query_history_id_offset"];
+
+/// Longest name of a project, in bytes. Kylin's columns have 255 characters.
+const PROJECT_BYTES_MAX: usize = 1024;
+/// Longest name that has a path: the longest path, less what a path may have more.
+pub const NAME_BYTES_MAX: usize = PATH_BYTES_MAX - 2 * PROJECT_BYTES_MAX;
 
 const SUFFIX: &[u8] = b".json";
 const OLD_PERMISSIONS: &str = "object_acl";
@@ -64,8 +69,8 @@ pub enum Layout {
 pub enum Place {
     /// All.
     At(EntryPath),
-    /// The project is in this field of the document's JSON.
-    InField(&'static str),
+    /// All but the project, which the document's JSON tells.
+    InContent,
     /// It holds the permissions of the project with this UUID.
     OfProject(Box<[u8]>),
 }
@@ -105,19 +110,32 @@ impl Layout {
         }
     }
 
+    /// Returns the field of a document's JSON that tells its project; nothing for a file whose project is told otherwise.
+    pub fn project_field(self, name: &EntryPath) -> Option<&'static str> {
+        match (self, split_document(name.as_bytes(), self)?.0.facts().home) {
+            (Self::New(_), Home::Field(field)) => Some(field),
+            _ => None,
+        }
+    }
+
     /// Returns the path of a document whose project had to be found out; without one, the path that says so.
     pub fn path_in(self, name: &EntryPath, project: Option<&[u8]>) -> EntryPath {
         let project = project.filter(|project| is_project(project) || *project == GLOBAL.as_bytes());
-        match (self, self.place(name)) {
-            (_, Place::At(path)) => path,
-            (Self::Old, _) => match project {
-                Some(project) => join(&[project, OLD_PERMISSIONS.as_bytes(), name.name()]),
-                None => name.clone(),
-            },
-            (Self::New(_), place) => {
-                let none = if matches!(place, Place::OfProject(_)) { GLOBAL } else { UNPLACED };
+        // Most documents are of this kind: they take the short way.
+        if let Some((kind, folder, key)) = split_document(name.as_bytes(), self)
+            && let Home::Field(_) = kind.facts().home
+        {
+            return EntryPath::joined(&[project.unwrap_or(UNPLACED.as_bytes()), folder, key]);
+        }
+        match (self.place(name), project) {
+            (Place::At(path), _) => path,
+            (_, None) if self == Self::Old => name.clone(),
+            (_, Some(project)) if self == Self::Old => {
+                EntryPath::joined(&[project, OLD_PERMISSIONS.as_bytes(), name.name()])
+            }
+            (_, project) => {
                 let (_, kind, key) = split_document(name.as_bytes(), self).expect("only documents have to be placed");
-                join(&[project.unwrap_or(none.as_bytes()), kind, key])
+                EntryPath::joined(&[project.unwrap_or(GLOBAL.as_bytes()), kind, key])
             }
         }
     }
@@ -167,22 +185,19 @@ impl Layout {
     /// Returns the path of the document that tells one system from another.
     pub fn identity_path(self) -> EntryPath {
         match self {
-            Self::New(_) => join(&[GLOBAL.as_bytes(), Kind::System.name().as_bytes(), b"UUID"]),
-            Self::Old => join(&[b"UUID"]),
+            Self::New(_) => EntryPath::joined(&[GLOBAL.as_bytes(), Kind::System.name().as_bytes(), b"UUID"]),
+            Self::Old => EntryPath::joined(&[b"UUID"]),
         }
     }
 }
 
 /// Tells whether a project may have this name: what else paths can begin with is taken.
 pub fn is_project(name: &[u8]) -> bool {
-    let is_one_part = EntryPath::new(name).is_ok_and(|path| path.parts().count() == 1);
+    let is_one_part = !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | 0));
     is_one_part
+        && name.len() <= PROJECT_BYTES_MAX
         && std::str::from_utf8(name).is_ok()
         && ![GLOBAL, UNPLACED, FILES, BESIDE].map(str::as_bytes).contains(&name)
-}
-
-fn join(parts: &[&[u8]]) -> EntryPath {
-    EntryPath::new(parts.join(&b'/')).expect("parts of paths make a path")
 }
 
 fn strip_folder<'a>(name: &'a [u8], folder: &str) -> Option<&'a [u8]> {
@@ -191,7 +206,11 @@ fn strip_folder<'a>(name: &'a [u8], folder: &str) -> Option<&'a [u8]> {
 
 /// Splits the name of a new document into its kind, the folder's spelling of that, and the key.
 fn split_document(name: &[u8], layout: Layout) -> Option<(Kind, &[u8], &[u8])> {
-    let name = if layout == Layout::New(Level::Folder) { strip_folder(name, CORE_FOLDER)? } else { name };
+    let name = match layout {
+        Layout::New(Level::Core) => name,
+        Layout::New(Level::Folder) => strip_folder(name, CORE_FOLDER)?,
+        Layout::Old => return None,
+    };
     let mut parts = name.split(|byte| *byte == b'/');
     let (folder, file) = (parts.next()?, parts.next()?);
     let key = file.strip_suffix(SUFFIX).filter(|key| !key.is_empty() && *key != b"." && *key != b"..")?;
@@ -203,13 +222,15 @@ fn split_document(name: &[u8], layout: Layout) -> Option<(Kind, &[u8], &[u8])> {
 
 fn place_in_core(name: &[u8]) -> Place {
     let Some((kind, folder, key)) = split_document(name, Layout::New(Level::Core)) else {
-        return Place::At(join(&[FILES.as_bytes(), name]));
+        return Place::At(EntryPath::joined(&[FILES.as_bytes(), name]));
     };
     match kind.facts().home {
-        Home::Global => Place::At(join(&[GLOBAL.as_bytes(), folder, key])),
-        Home::Key => Place::At(join(&[if is_project(key) { key } else { UNPLACED.as_bytes() }, folder, key])),
+        Home::Global => Place::At(EntryPath::joined(&[GLOBAL.as_bytes(), folder, key])),
+        Home::Key => {
+            Place::At(EntryPath::joined(&[if is_project(key) { key } else { UNPLACED.as_bytes() }, folder, key]))
+        }
         Home::ProjectUuid => Place::OfProject(key.into()),
-        Home::Field(field) => Place::InField(field),
+        Home::Field(_) => Place::InContent,
     }
 }
 
@@ -221,27 +242,27 @@ fn place_beside(name: &EntryPath) -> EntryPath {
         && let Some(key) = file.strip_suffix(SUFFIX)
         && EntryPath::new(key).is_ok()
     {
-        return join(&[project, folder, key]);
+        return EntryPath::joined(&[project, folder, key]);
     }
-    join(&[BESIDE.as_bytes(), name.as_bytes()])
+    EntryPath::joined(&[BESIDE.as_bytes(), name.as_bytes()])
 }
 
 fn name_of_new(path: &EntryPath, level: Level) -> Option<EntryPath> {
     let in_core = |name: &[u8]| match level {
-        Level::Core => join(&[name]),
-        Level::Folder => join(&[CORE_FOLDER.as_bytes(), name]),
+        Level::Core => EntryPath::joined(&[name]),
+        Level::Folder => EntryPath::joined(&[CORE_FOLDER.as_bytes(), name]),
     };
     if let Some(name) = strip_folder(path.as_bytes(), FILES) {
         return Some(in_core(name));
     }
     if let Some(name) = strip_folder(path.as_bytes(), BESIDE) {
-        return (level == Level::Folder).then(|| join(&[name]));
+        return (level == Level::Folder).then(|| EntryPath::joined(&[name]));
     }
     let parts: Vec<&[u8]> = path.parts().collect();
     let [project, kind, key] = parts[..] else { return None };
     let file = [key, SUFFIX].concat();
     if SIDE_FOLDERS.map(str::as_bytes).contains(&kind) {
-        return (level == Level::Folder).then(|| join(&[kind, project, &file]));
+        return (level == Level::Folder).then(|| EntryPath::joined(&[kind, project, &file]));
     }
     Kind::of_folder(kind).map(|_| in_core(&[kind, &b"/"[..], &file].concat()))
 }
@@ -269,26 +290,32 @@ fn is_ambiguous_old(name: &EntryPath) -> bool {
 
 fn place_old(name: &EntryPath) -> Place {
     if let Some(project) = is_old_project_document(name) {
-        return Place::At(join(&[project, b"project", name.name()]));
+        return Place::At(EntryPath::joined(&[project, b"project", name.name()]));
     }
     if let Some(uuid) = strip_folder(name.as_bytes(), GLOBAL).and_then(|name| strip_folder(name, "acl"))
         && !uuid.contains(&b'/')
     {
         return Place::OfProject(uuid.into());
     }
-    Place::At(if is_ambiguous_old(name) { join(&[FILES.as_bytes(), name.as_bytes()]) } else { name.clone() })
+    Place::At(if is_ambiguous_old(name) {
+        EntryPath::joined(&[FILES.as_bytes(), name.as_bytes()])
+    } else {
+        name.clone()
+    })
 }
 
 fn name_of_old(path: &EntryPath) -> Option<EntryPath> {
     if let Some(name) = strip_folder(path.as_bytes(), FILES) {
-        return Some(join(&[name]));
+        return Some(EntryPath::joined(&[name]));
     }
     if !is_ambiguous_old(path) {
         return Some(path.clone());
     }
     match path.kind()? {
-        b"project" => Some(join(&[GLOBAL.as_bytes(), b"project", path.name()])),
-        kind if kind == OLD_PERMISSIONS.as_bytes() => Some(join(&[GLOBAL.as_bytes(), b"acl", path.name()])),
+        b"project" => Some(EntryPath::joined(&[GLOBAL.as_bytes(), b"project", path.name()])),
+        kind if kind == OLD_PERMISSIONS.as_bytes() => {
+            Some(EntryPath::joined(&[GLOBAL.as_bytes(), b"acl", path.name()]))
+        }
         _ => None,
     }
 }
