@@ -1,6 +1,7 @@
 //! `metastash doctor`
 
 use anyhow::Result;
+use metastash::model::hash::SnapshotId;
 use metastash::model::scope::Scope;
 use metastash::ops::doctor::{DoctorReport, examine_live, examine_snapshot};
 use metastash::platform::kylin::doctor::{Fault, Severity};
@@ -33,16 +34,24 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, output: &Output, progress:
     let severe = |severity| report.faults.iter().filter(|fault| fault.rule.severity() == severity).count() as u64;
     let (errors, warnings) = (severe(Severity::Error), severe(Severity::Warning));
     output.say(&format!(
-        "{what}: {}, {} in {}{}",
+        "{}: {}, {} in {}{}",
+        what.text,
         count(errors, "error"),
         count(warnings, "warning"),
         count(report.documents, "document"),
-        since.as_ref().map(|since| format!(", not counting what {since} has too")).unwrap_or_default()
+        since.as_ref().map(|since| format!(", not counting what {} has too", since.text)).unwrap_or_default()
     ))?;
     output.message(
         "doctor_summary",
-        json!({"of": what, "since": since, "documents": report.documents, "errors": errors, "warnings": warnings,
-               "unread": report.unread}),
+        json!({
+            "snapshot": what.id.map(|id| id.to_string()),
+            "store": if what.id.is_none() { Some(what.text) } else { None },
+            "since": since.and_then(|since| since.id).map(|id| id.to_string()),
+            "documents": report.documents,
+            "errors": errors,
+            "warnings": warnings,
+            "unread": report.unread,
+        }),
     )?;
     Ok(match report {
         report if report.unread > 0 => Code::Unread,
@@ -51,24 +60,32 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global, output: &Output, progress:
     })
 }
 
+/// What was examined.
+struct What {
+    text: String,
+    /// Nothing for the live store.
+    id: Option<SnapshotId>,
+}
+
 fn examine(
     side: &Side,
     args: &DoctorArgs,
     repo: &Repository,
     global: &Global,
     progress: &Progress<'_>,
-) -> Result<(DoctorReport, String)> {
+) -> Result<(DoctorReport, What)> {
     match side {
         Side::Live => {
             let store = store::source(global)?.store;
             let scope = args.project.clone().unwrap_or(Scope::System);
-            Ok((examine_live(repo, &*store, &scope, progress)?, store.location()))
+            Ok((examine_live(repo, &*store, &scope, progress)?, What { text: store.location(), id: None }))
         }
         Side::Snapshot(reference) => {
             let snapshot = open::snapshot(repo, reference, args.project.as_ref(), global)?;
             let scope = args.project.clone().unwrap_or_else(|| snapshot.manifest.scope.clone());
             let report = examine_snapshot(repo, &snapshot, &scope, progress)?;
-            Ok((report, format!("snapshot {}", short(&snapshot.id))))
+            let id = snapshot.id;
+            Ok((report, What { text: format!("snapshot {}", short(&id)), id: Some(id) }))
         }
     }
 }

@@ -214,7 +214,7 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
             "restore to an empty directory, or write a new backup with `metastash export --format zip`"
         }
         endpoint::Error::MixedLayouts { .. } => {
-            "`--layout plain` takes names as they are; `metastash migrate` is for the old layout"
+            "`--layout plain` backs it up with names as they are; or move the folders of one layout elsewhere"
         }
         endpoint::Error::SeveralBackups { .. } => "name one of them, or take them all over with `metastash import`",
         endpoint::Error::OtherLayout { .. } => {

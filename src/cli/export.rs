@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ExportArgs, global: &Global, output: &Output, progress:
     let report = export(&repo, &snapshot, &scope, &targets, progress)?;
     destination.finish()?;
     progress.clear();
-    show(&report, &snapshot, args, began.elapsed().as_secs_f64(), output)
+    show(&report, &snapshot, &scope, args, began.elapsed().as_secs_f64(), output)
 }
 
 /// Where an export goes.
@@ -59,8 +59,8 @@ impl<'a> Destination<'a> {
         if has_zip_name(path) {
             return Ok(Self { path, aside: None, targets: vec![open(path, zipped)?] });
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let aside = tempfile::Builder::new().prefix(".metastash-export-").tempdir_in(parent);
+        let parent = parent_of(path);
+        let aside = tempfile::Builder::new().prefix(".metastash-export-").tempdir_in(&parent);
         let aside = aside.with_context(|| format!("cannot write to {}", parent.display()))?;
         let mut targets = Vec::new();
         match folder {
@@ -108,6 +108,11 @@ fn name(layout: Option<Layout>) -> &'static str {
 
 fn refuse_existing(path: &Path) -> Result<()> {
     let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    let parent = parent_of(path);
+    if !parent.is_dir() {
+        let message = format!("cannot write {}: there is no directory {}", path.display(), parent.display());
+        return Err(Refusal { message, hint: "create it, or check the spelling".to_owned(), code: 1 }.into());
+    }
     if is_empty || !path.exists() && !path.is_symlink() {
         return Ok(());
     }
@@ -119,7 +124,14 @@ fn refuse_existing(path: &Path) -> Result<()> {
     .into())
 }
 
-fn show(report: &ExportReport, snapshot: &Snapshot, args: &ExportArgs, seconds: f64, output: &Output) -> Result<Code> {
+fn show(
+    report: &ExportReport,
+    snapshot: &Snapshot,
+    scope: &Scope,
+    args: &ExportArgs,
+    seconds: f64,
+    output: &Output,
+) -> Result<Code> {
     if let Some(first) = report.left_out.first() {
         output.result(&format!(
             "left out, since a zip has no place for it: {} ({first}{})",
@@ -127,8 +139,12 @@ fn show(report: &ExportReport, snapshot: &Snapshot, args: &ExportArgs, seconds: 
             if report.left_out.len() > 1 { ", …" } else { "" }
         ))?;
     }
+    let of = match scope {
+        Scope::System => String::new(),
+        project => format!(" of {project}"),
+    };
     output.say(&format!(
-        "exported {} of snapshot {} to {}: {}, {seconds:.2} s",
+        "exported {}{of} of snapshot {} to {}: {}, {seconds:.2} s",
         count(report.documents, "document"),
         short(&snapshot.id),
         args.destination.display(),
@@ -140,7 +156,7 @@ fn show(report: &ExportReport, snapshot: &Snapshot, args: &ExportArgs, seconds: 
             "snapshot": snapshot.id.to_string(),
             "destination": args.destination.display().to_string(),
             "layout": snapshot.manifest.layout,
-            "project": args.project.as_ref().and_then(Scope::prefix).map(|name| String::from_utf8_lossy(name).into_owned()),
+            "project": scope.prefix().map(|name| String::from_utf8_lossy(name).into_owned()),
             "documents": report.documents,
             "bytes": report.bytes,
             "left_out": report.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -28,8 +28,7 @@ pub(crate) fn run(args: &ImportArgs, global: &Global, output: &Output, progress:
     let mut code = Code::Done;
     for source in &sources {
         let began = Instant::now();
-        let label = args.label.clone().or_else(|| backup_folder(source));
-        let imported = import(source, label, &args.tags, global, &repo, progress);
+        let imported = import(source, args.label.as_deref(), &args.tags, global, &repo, progress);
         progress.clear();
         match imported.with_context(|| format!("cannot import {}", source.display()))? {
             Imported::Already(snapshot) => {
@@ -60,29 +59,35 @@ pub(crate) enum Imported {
     New(Box<BackupReport>),
 }
 
-/// Makes a backup by Kylin a snapshot.
+/// Makes a backup by Kylin a snapshot. It gets the label `named`, or the name of its folder unless that is taken.
 pub(crate) fn import(
     source: &Path,
-    label: Option<String>,
+    named: Option<&str>,
     tags: &[(String, String)],
     global: &Global,
     repo: &Repository,
     progress: &Progress<'_>,
 ) -> Result<Imported> {
     let located = open_store(source, global.reading())?;
-    let location = located.store.location();
-    if let Some(label) = &label
-        && let Some(taken) = repo.snapshots_by_label(label)?.into_iter().find(|taken| taken.manifest.store == location)
-    {
-        return Ok(Imported::Already(Box::new(taken)));
-    }
+    let (location, saved_ms) = (located.store.location(), saved_ms(source, &located)?);
+    let snapshots = repo.snapshots()?.snapshots;
+    let has = |known: &Snapshot, label: &str| known.manifest.label.as_deref() == Some(label);
+    // A folder of this name may have been imported from elsewhere; that must not keep this one out.
+    let is_free = |label: &String| !snapshots.iter().any(|known| has(known, label));
+    let is_own = |label: &str| snapshots.iter().any(|known| has(known, label) && known.manifest.store == location);
+    let label = match named {
+        Some(label) => Some(label.to_owned()).filter(|label| !is_own(label)),
+        None => backup_folder(source).filter(is_free),
+    };
     let options = BackupOptions {
         label,
         tags: tags.iter().cloned().collect(),
-        saved_ms: Some(saved_ms(source, &located)?),
+        skip_if_unchanged: true,
+        saved_ms: Some(saved_ms),
         ..BackupOptions::new(open::author())
     };
-    Ok(Imported::New(Box::new(backup(&*located.store, repo, &options, progress)?)))
+    let report = backup(&*located.store, repo, &options, progress)?;
+    Ok(if report.is_new { Imported::New(Box::new(report)) } else { Imported::Already(Box::new(report.snapshot)) })
 }
 
 /// Returns the backup at a path, or those in the folder there, the oldest first.
@@ -95,7 +100,7 @@ fn sources(path: &Path, global: &Global) -> Result<Vec<PathBuf>> {
 }
 
 /// Returns the name of the folder that Kylin made for a backup.
-pub(crate) fn backup_folder(path: &Path) -> Option<String> {
+fn backup_folder(path: &Path) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
     let name =
         path.ancestors().filter_map(Path::file_name).find(|name| backup_time(name.as_encoded_bytes()).is_some())?;

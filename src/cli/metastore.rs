@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use jiff::Zoned;
@@ -26,7 +27,7 @@ use metastash::repo::snapshot::Snapshot;
 
 use super::args::Global;
 use super::exit::{Code, Refusal, Usage};
-use super::import::{Imported, backup_folder, import};
+use super::import::{Imported, import};
 use super::output::{Output, count};
 use super::progress::Progress;
 use super::{open, store};
@@ -72,9 +73,21 @@ pub(crate) fn run(arguments: &[OsString], global: &Global, output: &Output, prog
         }
         Request::List { folder } => return list(&folder, global, output),
     };
-    // A backup that lacks documents is none to rely on: whoever looks for the line must not find it.
-    output.result(if matches!(result, Ok(Code::Done)) { succeeded } else { failed })?;
-    result
+    output.result(if result.is_ok() { succeeded } else { failed })?;
+    result.map_err(without_flags)
+}
+
+/// Points to the command that has the flags which guards speak of.
+fn without_flags(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Refused { danger, way_out }) => Refusal {
+            message: format!("refused: {danger}"),
+            hint: format!("{way_out}; flags are those of `metastash restore` and `backup`, metastore.sh has none"),
+            code: 14,
+        }
+        .into(),
+        _ => error,
+    }
 }
 
 fn parse(arguments: &[OsString]) -> Result<Request> {
@@ -151,6 +164,7 @@ fn run_backup(
         return Err(missing(directory));
     }
     let global = with_repository(global, directory);
+    let began = Instant::now();
     let located = store::source(&global)?;
     let (repo, _) = open::repository_or_new(&global)?;
     for attempt in 1.. {
@@ -167,11 +181,23 @@ fn run_backup(
                 let folder = open::repository_path(&global)?.join(&label);
                 let folder = std::path::absolute(&folder).unwrap_or(folder);
                 output.result(&format!("The metadata backup path is {}.", folder.display()))?;
-                return super::backup::show_report(&report, 0.0, output);
+                let code = super::backup::show_report(&report, began.elapsed().as_secs_f64(), output)?;
+                // A backup that lacks documents is none to rely on: whoever looks for the line must not find it.
+                let unread = report.counts.unread;
+                if unread > 0 {
+                    return Err(incomplete(unread));
+                }
+                return Ok(code);
             }
         }
     }
     unreachable!("the last attempt returns")
+}
+
+fn incomplete(unread: u64) -> anyhow::Error {
+    let message = format!("the backup is incomplete: {} could not be read", count(unread, "document"));
+    let hint = "make them readable and run it again; what could be read is in the snapshot".to_owned();
+    Refusal { message, hint, code: 3 }.into()
 }
 
 fn missing(directory: &Path) -> anyhow::Error {
@@ -192,19 +218,20 @@ fn run_restore(
     output: &Output,
     progress: &Progress<'_>,
 ) -> Result<Code> {
+    let began = Instant::now();
     let (repo, snapshot, global) = find_backup(directory, global, output, progress)?;
     let target = store::target(&global, &snapshot.manifest.layout)?;
     let options = RestoreOptions {
-        project,
         mode,
         // As Kylin: restoring a project does not touch who may see it.
-        keep_permissions: true,
+        keep_permissions: project.is_some(),
+        project,
         ..RestoreOptions::new(open::author())
     };
     let report = restore(&*target.store, &repo, &snapshot, &options, progress)?;
     progress.clear();
     let code = if snapshot.manifest.is_incomplete() { Code::Unread } else { Code::Done };
-    super::restore::show_report(&report, 0.0, output)?;
+    super::restore::show_report(&report, began.elapsed().as_secs_f64(), output)?;
     Ok(code)
 }
 
@@ -220,7 +247,11 @@ fn find_backup(
     let above = std::path::absolute(folder).ok().and_then(|folder| folder.parent().map(Path::to_owned));
     let beside = with_repository(global, above.as_deref());
     if !folder.exists() {
-        let Ok(repo) = open::repository(&beside) else { return Err(missing(directory)) };
+        let Ok(repo) = open::repository(&beside) else {
+            let message = format!("there is no backup at {}, and no repository above it", directory.display());
+            let hint = "check the spelling; `metastash snapshots` lists the labels of a repository".to_owned();
+            return Err(Refusal { message, hint, code: 1 }.into());
+        };
         let label = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         return match <[Snapshot; 1]>::try_from(repo.snapshots_by_label(&label)?) {
             Ok([snapshot]) => Ok((repo, snapshot, beside)),
@@ -246,7 +277,7 @@ fn find_backup(
     // A repository right above is where backups go; any other place is not ours to write to.
     let global = if open::repository(&beside).is_ok() { beside } else { global.clone() };
     let (repo, _) = open::repository_or_new(&global)?;
-    let snapshot = match import(folder, backup_folder(folder), &[], &global, &repo, progress)? {
+    let snapshot = match import(folder, None, &[], &global, &repo, progress)? {
         Imported::Already(snapshot) => *snapshot,
         Imported::New(report) => {
             if report.counts.unread + report.counts.skipped > 0 {

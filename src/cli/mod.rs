@@ -42,7 +42,11 @@ pub(crate) fn run() -> ExitCode {
     progress.clear();
     match result.and_then(|code| output.finish().map(|()| code)) {
         Ok(code) => code.into(),
-        Err(error) => exit::failure(&error, cli.global.json, signals.caught()),
+        Err(error) => {
+            // What was said before comes before the last words, also where both go to one file.
+            let _ = output.finish();
+            exit::failure(&error, cli.global.json, signals.caught())
+        }
     }
 }
 

@@ -129,7 +129,9 @@ fn show_plan(plan: &Plan, snapshot: &Snapshot, output: &Output) -> Result<()> {
         }
     }
     show_left_out(plan, output)?;
-    output.say(&counts_table(plan).to_string())?;
+    if !plan.counts.is_empty() {
+        output.say(&counts_table(plan).to_string())?;
+    }
     output.say(&format!(
         "would restore {} of snapshot {}: {}; nothing was changed",
         scope_words(plan),
@@ -177,12 +179,13 @@ fn show_left_out(plan: &Plan, output: &Output) -> Result<()> {
 fn summary(plan: &Plan) -> String {
     let total = plan.total();
     format!(
-        "{} added, {} replaced, {} removed, {} kept that only the store has, {} unchanged",
+        "{} added, {} replaced, {} removed, {} kept that only the store has, {} unchanged{}",
         count(total.add, "document"),
         total.replace,
         total.remove,
         total.keep,
-        plan.same
+        plan.same,
+        if plan.left > 0 { format!(", {} left as they are", plan.left) } else { String::new() },
     )
 }
 

@@ -235,6 +235,10 @@ pub trait Listing: Send + Sync {
         true
     }
 
+    /// Takes the n-th entry, which does not tell where it is kept, for what is kept at `path`: a restore puts the sound
+    /// document back in its place.
+    fn adopt(&self, _n: usize, _path: &EntryPath) {}
+
     /// Returns what is odd about documents that were read or recalled so far, though they are kept as they are; sorted
     /// by path.
     fn remarks(&self) -> Vec<Problem> {

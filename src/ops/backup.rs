@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::settle::scan_settled;
+use super::settle::{adopt, scan_settled};
 use super::survey::{Change, Outcome, Survey};
 use super::{Author, Error, Result, contents};
 use crate::endpoint::{self, Listing, Source};
@@ -34,7 +34,6 @@ pub struct BackupOptions {
     /// Back up a store without a single document.
     pub allow_empty: bool,
     /// When the documents were saved, in milliseconds since 1970, if not now: for a backup made earlier by something else.
-    /// It is compared with no other snapshot.
     pub saved_ms: Option<i64>,
     /// Who runs it.
     pub author: Author,
@@ -113,7 +112,7 @@ pub fn backup(
     options: &BackupOptions,
     monitor: &dyn Monitor,
 ) -> Result<BackupReport> {
-    backup_listed(source, repo, options, Reason::Backup, monitor, || source.scan(&options.scope, monitor))
+    backup_listed(source, repo, options, Reason::Backup, None, monitor, || source.scan(&options.scope, monitor))
         .map(|(report, _)| report)
 }
 
@@ -144,12 +143,14 @@ pub fn plan_backup(
     })
 }
 
-/// Backs up what `scan` lists, and returns the listing too: a restore plans with it.
+/// Backs up what `scan` lists, and returns the listing too: a restore plans with it. Documents that don't tell their
+/// project are those of the project in which `restored` has them.
 pub(super) fn backup_listed(
     source: &dyn Source,
     repo: &Repository,
     options: &BackupOptions,
     reason: Reason,
+    restored: Option<&Tree>,
     monitor: &dyn Monitor,
     scan: impl FnOnce() -> endpoint::Result<Box<dyn Listing>>,
 ) -> Result<(BackupReport, Box<dyn Listing>)> {
@@ -159,6 +160,9 @@ pub(super) fn backup_listed(
     let parent = Parent::find(repo, source, options)?;
     let scan_ms = now_ms();
     let (listing, unsettled) = list(source, repo, options, monitor, scan)?;
+    if let Some(tree) = restored {
+        adopt(repo, &*listing, tree, &options.scope)?;
+    }
     if reason == Reason::Backup {
         require_project(source, &*listing, options)?;
     }
@@ -249,9 +253,6 @@ fn check_label(repo: &Repository, label: Option<&str>) -> Result<()> {
 
 impl Parent {
     fn find(repo: &Repository, source: &dyn Source, options: &BackupOptions) -> Result<Option<Self>> {
-        if options.saved_ms.is_some() {
-            return Ok(None);
-        }
         let store = source.location();
         let fits = |manifest: &Manifest| {
             manifest.store == store

@@ -81,6 +81,17 @@ impl fmt::Display for Plan {
     }
 }
 
+/// What of the target is left as it is at a path, whatever the snapshot says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// Nothing: what differs is put.
+    Nothing,
+    /// What is there. What is not is put.
+    What,
+    /// That something, or nothing, is there.
+    Always,
+}
+
 /// Turns differences into a plan.
 pub(super) struct Planner<'a> {
     listing: &'a dyn Listing,
@@ -89,8 +100,7 @@ pub(super) struct Planner<'a> {
     /// Entries of the target that are replaced by a document of another path, since both have the same name there.
     moved: BTreeSet<u32>,
     obstacles: BTreeSet<&'a [u8]>,
-    /// Tells of a path that it is to be left as it is.
-    leaves: Box<dyn Fn(&EntryPath) -> bool + 'a>,
+    leaves: Box<dyn Fn(&EntryPath) -> Leaves + 'a>,
     /// The last entry of the target that must go for what lies below it.
     cleared: Option<EntryPath>,
     /// The last document that only the target has.
@@ -103,7 +113,7 @@ impl<'a> Planner<'a> {
         listing: &'a dyn Listing,
         scope: Scope,
         mode: Mode,
-        leaves: impl Fn(&EntryPath) -> bool + 'a,
+        leaves: Box<dyn Fn(&EntryPath) -> Leaves + 'a>,
     ) -> Self {
         let plan = Plan {
             scope,
@@ -120,7 +130,7 @@ impl<'a> Planner<'a> {
             near: 0,
             moved: BTreeSet::new(),
             obstacles: listing.obstacles().iter().map(EntryPath::as_bytes).collect(),
-            leaves: Box::new(leaves),
+            leaves,
             cleared: None,
             kept: None,
             plan,
@@ -134,9 +144,13 @@ impl<'a> Planner<'a> {
     /// Takes the next difference, in path order: left as it is in the target, right as in the snapshot.
     pub(super) fn push(&mut self, pair: Difference) -> Result<()> {
         let (Pair::Left(one) | Pair::Right(one) | Pair::Both(one, _)) = &pair;
-        // What the target lacks is put there all the same.
-        if !matches!(pair, Pair::Right(_)) && (self.leaves)(&one.path) {
-            self.plan.left += u64::from(matches!(pair, Pair::Both(..)));
+        let is_left = match (self.leaves)(&one.path) {
+            Leaves::Nothing => false,
+            Leaves::What => !matches!(pair, Pair::Right(_)),
+            Leaves::Always => true,
+        };
+        if is_left {
+            self.plan.left += u64::from(!matches!(pair, Pair::Left(_)));
             return Ok(());
         }
         match pair {

@@ -3,9 +3,9 @@
 use super::backup::{BackupOptions, backup_listed};
 use super::fetch::fetch;
 use super::live::live_differences;
-use super::plan::Planner;
+use super::plan::{Leaves, Planner};
 pub use super::plan::{Mode, Plan, PlanCounts};
-use super::settle::settle;
+use super::settle::{adopt, settle};
 use super::{Author, Error, Result, guards, require_scope};
 use crate::endpoint::{Listing, Target};
 use crate::model::scope::Scope;
@@ -111,8 +111,11 @@ pub fn restore(
     let tree = repo.tree(&snapshot.manifest.tree)?;
     let scope = scope_of(snapshot, &tree, options)?;
     guards::check_snapshot(snapshot, &tree, &scope, options)?;
-    let saved =
-        if options.checkpoint { take_checkpoint(target, repo, snapshot, &scope, options, monitor)? } else { None };
+    let saved = if options.checkpoint {
+        take_checkpoint(target, repo, snapshot, &tree, &scope, options, monitor)?
+    } else {
+        None
+    };
     let Some((checkpoint, listing)) = saved else {
         let listing = target.scan_target(&scope, monitor)?;
         let plan = plan_by_reading(target, repo, &*listing, snapshot, &tree, scope, options, monitor)?;
@@ -205,6 +208,7 @@ fn take_checkpoint(
     target: &dyn Target,
     repo: &Repository,
     snapshot: &Snapshot,
+    tree: &Tree,
     scope: &Scope,
     options: &RestoreOptions,
     monitor: &dyn Monitor,
@@ -214,7 +218,7 @@ fn take_checkpoint(
     let reason = Reason::CheckpointBefore(snapshot.id);
     let is_empty = std::cell::Cell::new(false);
     let scan = || target.scan_target(scope, monitor).inspect(|listing| is_empty.set(listing.is_empty()));
-    match backup_listed(target, repo, &backup_options, reason, monitor, scan) {
+    match backup_listed(target, repo, &backup_options, reason, Some(tree), monitor, scan) {
         Ok((report, listing)) => Ok(Some((report.snapshot, listing))),
         Err(Error::Repository(repo::Error::Storage(e))) if e.kind == ErrorKind::Denied && is_empty.get() => Ok(None),
         Err(error) => Err(error),
@@ -233,6 +237,7 @@ fn plan_by_reading(
     monitor: &dyn Monitor,
 ) -> Result<Plan> {
     let unsettled = settle(target, repo, &scope, listing, monitor)?;
+    adopt(repo, listing, tree, &scope)?;
     let mut planner = planner_for(target, listing, scope, options);
     let entries = repo.entries(tree, planner.scope());
     let found = live_differences(listing, entries, monitor, |pair| planner.push(pair))?;
@@ -259,7 +264,19 @@ fn planner_for<'a>(
 ) -> Planner<'a> {
     let layout: Option<Layout> = target.layout().parse().ok();
     let keeps = layout.filter(|_| options.keep_permissions);
-    Planner::new(listing, scope, options.mode, move |path| keeps.is_some_and(|layout| layout.is_permissions(path)))
+    // What belongs to a backup and not to a store is put into an empty one only, which becomes that backup again.
+    let is_empty = listing.numbers().next().is_none();
+    let ignores = layout.filter(|_| !is_empty && scope == Scope::System);
+    Planner::new(
+        listing,
+        scope,
+        options.mode,
+        Box::new(move |path| match (keeps, ignores) {
+            (_, Some(layout)) if layout.is_of_backup(path) => Leaves::Always,
+            (Some(layout), _) if layout.is_permissions(path) => Leaves::What,
+            _ => Leaves::Nothing,
+        }),
+    )
 }
 
 /// Carries a plan out. Returns the bytes of documents that were written.

@@ -9,6 +9,7 @@ use crate::endpoint::{self, Listing, Outcome, Reader, Source};
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem, Severity, Task};
 use crate::repo::cut::WHOLE_BYTES_MAX;
+use crate::repo::tree::Tree;
 use crate::repo::{self, Repository};
 
 /// Lists a store and settles every entry, so that a project of it can be told from the rest. Returns with the listing how
@@ -42,6 +43,23 @@ pub(super) fn settle(
     rest.into_par_iter()
         .map_init(|| listing.reader(), |reader, n| read(&mut **reader, listing, n as usize, monitor))
         .sum()
+}
+
+/// Counts documents that don't tell their project among those of a project to which a tree says that they belong: so a
+/// restore of the project can mend them, and saves them before.
+pub(super) fn adopt(repo: &Repository, listing: &dyn Listing, tree: &Tree, scope: &Scope) -> Result<()> {
+    if *scope == Scope::System {
+        return Ok(());
+    }
+    let mut near = 0;
+    for entry in repo.entries(tree, scope) {
+        let path = entry?.path;
+        if let Some(n) = listing.find(&path, near) {
+            near = n;
+            listing.adopt(n, &path);
+        }
+    }
+    Ok(())
 }
 
 /// Takes over what the newest snapshots of the store say: of the scope, and of everything. What can't be read of them costs

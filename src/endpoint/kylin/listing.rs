@@ -136,7 +136,8 @@ impl KylinListing {
             Err(_) => BY_NAME,
         };
         match self.places[n].compare_exchange(UNSETTLED, place, Ordering::Relaxed, Ordering::Relaxed) {
-            Err(before) if before != place => {
+            // What does not tell a project may have been adopted by one.
+            Err(before) if before != place && read.is_ok() => {
                 return Err(Error::Changed { path: self.files.path(n).to_string() });
             }
             _ => {}
@@ -259,6 +260,13 @@ impl Listing for KylinListing {
                 let projects = self.projects.read().unwrap_or_else(PoisonError::into_inner);
                 path.project() == Some(&projects.names[number as usize])
             }
+        }
+    }
+
+    fn adopt(&self, n: usize, path: &EntryPath) {
+        let is_unplaced = self.path(n).project() == Some(UNPLACED.as_bytes());
+        if let Some(project) = path.project().filter(|_| is_unplaced && self.place(n) == BY_NAME) {
+            self.set(n, self.number_of(project));
         }
     }
 

@@ -173,6 +173,14 @@ impl Layout {
         path.kind() == Some(name.as_bytes())
     }
 
+    /// Tells whether a path is of something that Kylin's tool puts into backups and that no live store has.
+    pub fn is_of_backup(self, path: &EntryPath) -> bool {
+        match self {
+            Self::New(_) => matches!(path.as_bytes(), b"_global/SYSTEM/_image" | b"_files/kylin.properties"),
+            Self::Old => path.as_bytes() == b"_image",
+        }
+    }
+
     /// Tells whether a path is that of a model.
     pub fn is_model(self, path: &EntryPath) -> bool {
         let name = match self {
