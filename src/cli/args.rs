@@ -38,7 +38,16 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, env = "METASTASH_REPO", value_name = "DIR", help_heading = "Global options")]
     pub repo: Option<PathBuf>,
     /// The live store: a directory, a zip, or a metadata url of Kylin [default: as $KYLIN_HOME/conf says]
-    #[arg(short, long, global = true, env = "METASTASH_STORE", value_name = "STORE", help_heading = "Global options")]
+    // A url may hold a password, which `--help` would show.
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "METASTASH_STORE",
+        hide_env_values = true,
+        value_name = "STORE",
+        help_heading = "Global options"
+    )]
     pub store: Option<PathBuf>,
     /// How the names in the store are read, if not as what is found there says
     #[arg(long, global = true, value_name = "LAYOUT", help_heading = "Global options")]

@@ -22,8 +22,8 @@ use metastash::ops::Error;
 use metastash::ops::backup::{BackupOptions, backup};
 use metastash::ops::restore::{Mode, RestoreOptions, restore};
 use metastash::platform::kylin::layout::CORE_FOLDER;
-use metastash::repo::Repository;
 use metastash::repo::snapshot::Snapshot;
+use metastash::repo::{self, Repository};
 
 use super::args::Global;
 use super::exit::{Code, Refusal, Usage};
@@ -247,20 +247,24 @@ fn find_backup(
     let above = std::path::absolute(folder).ok().and_then(|folder| folder.parent().map(Path::to_owned));
     let beside = with_repository(global, above.as_deref());
     if !folder.exists() {
-        let Ok(repo) = open::repository(&beside) else {
-            let message = format!("there is no backup at {}, and no repository above it", directory.display());
-            let hint = "check the spelling; `metastash snapshots` lists the labels of a repository".to_owned();
-            return Err(Refusal { message, hint, code: 1 }.into());
+        let repo = match open::repository(&beside) {
+            Err(error) if matches!(error.downcast_ref(), Some(repo::Error::NotARepository { .. })) => {
+                let message = format!("there is no backup at {}, and no repository above it", directory.display());
+                let hint = "check the spelling; `metastash snapshots` lists the labels of a repository".to_owned();
+                return Err(Refusal { message, hint, code: 1 }.into());
+            }
+            result => result?,
         };
         let label = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         return match <[Snapshot; 1]>::try_from(repo.snapshots_by_label(&label)?) {
             Ok([snapshot]) => Ok((repo, snapshot, beside)),
-            Err(found) => Err(Refusal {
-                message: format!("{} snapshots of {} have the label `{label}`", found.len(), repo.location()),
-                hint: "`metastash snapshots` lists all".to_owned(),
-                code: 1,
+            Err(found) => {
+                let message = match found.len() {
+                    0 => format!("{} has no snapshot with the label `{label}`", repo.location()),
+                    many => format!("{many} snapshots of {} have the label `{label}`", repo.location()),
+                };
+                Err(Refusal { message, hint: "`metastash snapshots` lists all".to_owned(), code: 1 }.into())
             }
-            .into()),
         };
     }
     if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()) {

@@ -63,6 +63,11 @@ pub(crate) fn place(global: &Global) -> Result<PathBuf> {
         let url: MetadataUrl = text.parse().context("cannot read --store")?;
         return place_of(&url, Path::new("."));
     }
+    if text.contains(",password=") {
+        // Not to be shown, as a path that does not exist would be.
+        let what = "--store looks like a metadata url of Kylin, but has no `@` and scheme after the identifier";
+        return Err(Usage(what.to_owned()).into());
+    }
     match text.split_once("://") {
         Some((scheme, _)) => {
             Err(Usage(format!("--store: this version knows directories and zips only, not `{scheme}://`")).into())
@@ -71,10 +76,12 @@ pub(crate) fn place(global: &Global) -> Result<PathBuf> {
     }
 }
 
-/// Tells a metadata url from a path: `identifier@scheme`, perhaps with parameters.
+/// Tells a metadata url from a path: `identifier@scheme`, perhaps with parameters. With these, any scheme will do: taken
+/// for a path, the url would be shown with its password.
 fn is_metadata_url(text: &str) -> bool {
-    let head = text.split(',').next().unwrap_or_default();
-    head.rsplit_once('@').is_some_and(|(_, scheme)| ["file", "hdfs", "jdbc"].contains(&scheme.trim()))
+    let (head, parameters) = text.split_once(',').unwrap_or((text, ""));
+    let is_known = |scheme: &str| ["file", "hdfs", "jdbc"].contains(&scheme.trim());
+    head.rsplit_once('@').is_some_and(|(_, scheme)| is_known(scheme) || parameters.contains('='))
 }
 
 /// Returns the place that the configuration in `$KYLIN_HOME/conf` names.

@@ -219,6 +219,7 @@ pub(super) fn backup_listed(
         counts: report.counts,
     };
     let committed = writer.commit(manifest)?;
+    yield_label(repo, &committed.snapshot)?;
     Ok((report.finish(committed.snapshot, true, committed.stored_bytes, remarks), listing))
 }
 
@@ -248,6 +249,21 @@ fn check_label(repo: &Repository, label: Option<&str>) -> Result<()> {
     match repo.snapshots_by_label(label)?.first() {
         None => Ok(()),
         Some(taken) => Err(Error::LabelTaken { label: label.to_owned(), snapshot: taken.id.short() }),
+    }
+}
+
+/// Withdraws a snapshot if another writer has taken its label at the same time: the older of the two keeps it. Each writes,
+/// then looks, so at least one sees the other.
+fn yield_label(repo: &Repository, snapshot: &Snapshot) -> Result<()> {
+    let Some(label) = &snapshot.manifest.label else { return Ok(()) };
+    let age = |snapshot: &Snapshot| (snapshot.manifest.time_ms, snapshot.id.to_string());
+    let others = repo.snapshots_by_label(label)?;
+    match others.iter().find(|other| age(other) < age(snapshot)) {
+        None => Ok(()),
+        Some(older) => {
+            repo.withdraw(snapshot)?;
+            Err(Error::LabelTaken { label: label.clone(), snapshot: older.id.short() })
+        }
     }
 }
 

@@ -162,7 +162,7 @@ pub fn examine_live(
     };
     let unread: u64 =
         numbers.par_chunks(EXAMINED_AT_ONCE).map_init(|| listing.reader(), examine_some).sum::<Result<u64>>()?;
-    let unlisted = listing.problems().iter().filter(|problem| problem.severity == Severity::Unread).count() as u64;
+    let unlisted = listing.problems().iter().filter(|problem| problem.severity != Severity::Remark).count() as u64;
     let unread = unread.max(unsettled) + unlisted;
     let faults = into_inner(all).finish(*scope == Scope::System);
     Ok(DoctorReport { documents: numbers.len() as u64, unread, faults })

@@ -3,17 +3,24 @@
 mod at_once;
 mod bad_input;
 mod damage;
+mod dropin;
 mod everyday;
+mod guards;
 mod help;
 mod json;
+mod kylin;
 mod mounts;
 mod names;
+mod native;
 mod readme;
 mod restores;
 mod signals;
+mod transfer;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -21,6 +28,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// What a command would look at if the environment of the tests had it.
+const VARIABLES: [&str; 7] =
+    ["METASTASH", "METASTASH_REPO", "METASTASH_STORE", "KYLIN_HOME", "KYLIN_CONF", "LOGNAME", "RUST_BACKTRACE"];
 
 /// A working directory with a small store in it.
 struct Sandbox {
@@ -71,13 +82,25 @@ impl Sandbox {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
+    /// Puts the metadata of a Kylin with the projects `learn_kylin` and `retail` into a folder.
+    fn write_kylin(&self, folder: &str) {
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/learn_kylin"), &self.path(folder));
+        self.settle();
+    }
+
     /// Returns the command with these words as arguments, in a clean environment.
     fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("metastash"));
-        for name in ["METASTASH_REPO", "METASTASH_STORE", "KYLIN_HOME", "LOGNAME", "RUST_BACKTRACE"] {
+        let mut command = self.other_command(assert_cmd::cargo::cargo_bin!("metastash"));
+        command.args(words.split_whitespace());
+        command
+    }
+
+    fn other_command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for name in VARIABLES {
             command.env_remove(name);
         }
-        command.env("TZ", "UTC").env("USER", "tester").current_dir(self.folder.path()).args(words.split_whitespace());
+        command.env("TZ", "UTC").env("USER", "tester").current_dir(self.folder.path());
         command
     }
 
@@ -210,4 +233,48 @@ fn state(root: &Path) -> State {
         state.insert(path.strip_prefix(root).unwrap().to_owned(), (metadata.mode(), time, content));
     }
     state
+}
+
+/// Copies a directory with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Returns the names and bytes of all files in a directory.
+fn contents(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = state(root).into_iter().filter(|(name, _)| root.join(name).is_file());
+    files.map(|(name, (_, _, content))| (name.to_str().unwrap().to_owned(), content)).collect()
+}
+
+/// Writes a zip of these files, with `before` at the beginning of all names.
+fn write_zip(files: &BTreeMap<String, Vec<u8>>, before: &str, to: &Path) {
+    let mut writer = zip::ZipWriter::new(fs::File::create(to).unwrap());
+    for (name, content) in files {
+        writer.start_file(format!("{before}{name}"), zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(content).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+/// Returns the names and bytes of all documents in a zip, as another implementation reads them.
+fn read_zip(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut archive = zip::ZipArchive::new(fs::File::open(path).unwrap()).unwrap();
+    let mut files = BTreeMap::new();
+    for n in 0..archive.len() {
+        let mut file = archive.by_index(n).unwrap();
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut content).unwrap();
+        let name = file.name().unwrap().into_owned();
+        assert!(file.is_dir() || files.insert(name.clone(), content).is_none(), "{name}");
+    }
+    files
 }
