@@ -225,6 +225,7 @@ fn run_restore(
         mode,
         // As Kylin: restoring a project does not touch who may see it.
         keep_permissions: project.is_some(),
+        leave_backup_files: true,
         project,
         ..RestoreOptions::new(open::author())
     };

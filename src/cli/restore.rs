@@ -30,6 +30,7 @@ pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress
         project: args.project.clone(),
         mode: if args.after_truncate { Mode::Truncate } else { Mode::Merge },
         keep_permissions: args.keep_permissions,
+        leave_backup_files: false,
         checkpoint: !args.no_checkpoint,
         allow: Allow {
             empty: args.allow_empty,
@@ -74,9 +75,16 @@ pub(crate) fn undo(args: &UndoArgs, global: &Global, output: &Output, progress: 
         project: Some(checkpoint.manifest.scope.clone()),
         mode: Mode::Truncate,
         keep_permissions: false,
+        leave_backup_files: false,
         checkpoint: !args.no_checkpoint,
         // What was there before may be there again, whatever it is.
-        allow: Allow { empty: args.allow_empty, other_system: true, same_alias: true, ..Allow::default() },
+        allow: Allow {
+            empty: args.allow_empty,
+            project_snapshot: true,
+            other_system: true,
+            same_alias: true,
+            ..Allow::default()
+        },
         author: open::author(),
     };
     plan_or_restore(&*target.store, &repo, &checkpoint, &options, args.dry_run, output, progress)

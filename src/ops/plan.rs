@@ -146,7 +146,8 @@ impl<'a> Planner<'a> {
         let (Pair::Left(one) | Pair::Right(one) | Pair::Both(one, _)) = &pair;
         let is_left = match (self.leaves)(&one.path) {
             Leaves::Nothing => false,
-            Leaves::What => !matches!(pair, Pair::Right(_)),
+            // The target does not lack what it keeps at another path.
+            Leaves::What => !matches!(pair, Pair::Right(_)) || self.find(&one.path).is_some(),
             Leaves::Always => true,
         };
         if is_left {
@@ -172,6 +173,12 @@ impl<'a> Planner<'a> {
     pub(super) fn finish(mut self, documents: u64) -> Plan {
         let moved = std::mem::take(&mut self.moved);
         self.plan.removals.retain(|removal| !moved.contains(&removal.found));
+        for path in moved.iter().map(|n| self.listing.path(*n as usize)) {
+            // It was counted as what only the target has.
+            let counts = self.plan.counts.entry(key(&path)).or_default();
+            let count = if self.plan.mode == Mode::Truncate { &mut counts.remove } else { &mut counts.keep };
+            *count = count.saturating_sub(1);
+        }
         let total = self.plan.total();
         self.plan.same =
             documents.saturating_sub(total.add + total.replace + self.plan.left + self.plan.left_out.len() as u64);
@@ -223,12 +230,12 @@ impl<'a> Planner<'a> {
             let last = self.plan.removals.last_mut().filter(|removal| removal.path == kept);
             last.ok_or_else(|| in_the_way(&kept))?.is_in_the_way = true;
         }
-        let is_new = replaces.is_none();
-        self.count(&entry, |counts| if is_new { counts.add += 1 } else { counts.replace += 1 });
         let replaces = match replaces {
             None => self.displaced(&entry.path)?,
             found => found,
         };
+        let is_new = replaces.is_none();
+        self.count(&entry, |counts| if is_new { counts.add += 1 } else { counts.replace += 1 });
         let Entry { path, mode, stamp, .. } = &entry;
         // A store without permissions leaves those of the target as they are.
         let mode = mode.or_else(|| self.listing.facts(replaces? as usize).mode);
@@ -247,9 +254,7 @@ impl<'a> Planner<'a> {
 
     fn count(&mut self, entry: &Entry, add: impl FnOnce(&mut PlanCounts)) {
         if entry.document().is_some() {
-            let name = |part: Option<&[u8]>| part.map(escape).unwrap_or_default();
-            let key = (name(entry.path.project()), name(entry.path.kind()));
-            add(self.plan.counts.entry(key).or_default());
+            add(self.plan.counts.entry(key(&entry.path)).or_default());
         }
     }
 
@@ -280,6 +285,12 @@ impl<'a> Planner<'a> {
         self.moved.insert(n);
         Ok(Some(n))
     }
+}
+
+/// Returns the project and kind under which a document is counted.
+fn key(path: &EntryPath) -> (String, String) {
+    let name = |part: Option<&[u8]>| part.map(escape).unwrap_or_default();
+    (name(path.project()), name(path.kind()))
 }
 
 fn into_document(entry: Entry) -> Option<Document> {

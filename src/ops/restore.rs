@@ -8,6 +8,7 @@ pub use super::plan::{Mode, Plan, PlanCounts};
 use super::settle::{adopt, settle};
 use super::{Author, Error, Result, guards, require_scope};
 use crate::endpoint::{Listing, Target};
+use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Severity};
 use crate::platform::kylin::layout::Layout;
@@ -40,6 +41,8 @@ pub struct RestoreOptions {
     pub mode: Mode,
     /// Leave permissions on projects as they are in the target.
     pub keep_permissions: bool,
+    /// Leave alone what Kylin's tool puts into its backups only, and not into stores.
+    pub leave_backup_files: bool,
     /// Save the target before it is changed.
     pub checkpoint: bool,
     /// Dangers that were explicitly accepted.
@@ -55,6 +58,7 @@ impl RestoreOptions {
             project: None,
             mode: Mode::Merge,
             keep_permissions: false,
+            leave_backup_files: false,
             checkpoint: true,
             allow: Allow::default(),
             author,
@@ -149,7 +153,7 @@ fn restore_saved(
 ) -> Result<(Plan, u64)> {
     let before = repo.tree(&checkpoint.manifest.tree)?;
     let pairs = differences(repo, &before, tree, scope)?;
-    let mut planner = planner_for(target, listing, scope.clone(), options);
+    let mut planner = planner_for(target, repo, listing, snapshot, tree, scope.clone(), options)?;
     for pair in pairs {
         planner.push(pair?)?;
     }
@@ -238,7 +242,7 @@ fn plan_by_reading(
 ) -> Result<Plan> {
     let unsettled = settle(target, repo, &scope, listing, monitor)?;
     adopt(repo, listing, tree, &scope)?;
-    let mut planner = planner_for(target, listing, scope, options);
+    let mut planner = planner_for(target, repo, listing, snapshot, tree, scope, options)?;
     let entries = repo.entries(tree, planner.scope());
     let found = live_differences(listing, entries, monitor, |pair| planner.push(pair))?;
     let unlisted = listing.problems().iter().filter(|problem| problem.severity == Severity::Unread).count() as u64;
@@ -258,25 +262,41 @@ fn plan_by_reading(
 
 fn planner_for<'a>(
     target: &dyn Target,
+    repo: &Repository,
     listing: &'a dyn Listing,
+    snapshot: &Snapshot,
+    tree: &Tree,
     scope: Scope,
     options: &RestoreOptions,
-) -> Planner<'a> {
+) -> Result<Planner<'a>> {
     let layout: Option<Layout> = target.layout().parse().ok();
-    let keeps = layout.filter(|_| options.keep_permissions);
-    // What belongs to a backup and not to a store is put into an empty one only, which becomes that backup again.
-    let is_empty = listing.numbers().next().is_none();
-    let ignores = layout.filter(|_| !is_empty && scope == Scope::System);
-    Planner::new(
-        listing,
-        scope,
-        options.mode,
-        Box::new(move |path| match (keeps, ignores) {
-            (_, Some(layout)) if layout.is_of_backup(path) => Leaves::Always,
-            (Some(layout), _) if layout.is_permissions(path) => Leaves::What,
-            _ => Leaves::Nothing,
-        }),
-    )
+    let is_checkpoint = snapshot.manifest.reason != Reason::Backup;
+    let keeps = match layout {
+        Some(layout) if options.keep_permissions => Some(layout),
+        Some(layout) if !is_checkpoint && lacks_permissions(repo, layout, tree, &scope)? => Some(layout),
+        _ => None,
+    };
+    let ignores = layout.filter(|_| options.leave_backup_files);
+    let leaves = move |path: &EntryPath| match (keeps, ignores) {
+        (_, Some(layout)) if layout.is_of_backup(path) => Leaves::Always,
+        (Some(layout), _) if layout.is_permissions(path) => Leaves::What,
+        _ => Leaves::Nothing,
+    };
+    Ok(Planner::new(listing, scope, options.mode, Box::new(leaves)))
+}
+
+/// Tells whether a snapshot has no permissions on a project: Kylin's own backups of projects never have, and that is no
+/// reason to remove those of the target.
+fn lacks_permissions(repo: &Repository, layout: Layout, tree: &Tree, scope: &Scope) -> Result<bool> {
+    if *scope == Scope::System {
+        return Ok(false);
+    }
+    for entry in repo.entries(tree, scope) {
+        if layout.is_permissions(&entry?.path) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Carries a plan out. Returns the bytes of documents that were written.

@@ -11,6 +11,7 @@ mod damage;
 mod directory;
 mod formats;
 mod guards;
+mod kylin;
 mod roundtrip;
 mod support;
 mod writers;

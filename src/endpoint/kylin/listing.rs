@@ -132,8 +132,8 @@ impl KylinListing {
     /// since.
     fn settle(&self, n: usize, read: std::result::Result<&str, NoField>) -> Result<()> {
         let place = match read {
-            Ok(project) => self.number_of(project.as_bytes()),
-            Err(_) => BY_NAME,
+            Ok(project) if is_usable(project.as_bytes()) => self.number_of(project.as_bytes()),
+            Ok(_) | Err(_) => BY_NAME,
         };
         match self.places[n].compare_exchange(UNSETTLED, place, Ordering::Relaxed, Ordering::Relaxed) {
             // What does not tell a project may have been adopted by one.
@@ -264,8 +264,12 @@ impl Listing for KylinListing {
     }
 
     fn adopt(&self, n: usize, path: &EntryPath) {
-        let is_unplaced = self.path(n).project() == Some(UNPLACED.as_bytes());
-        if let Some(project) = path.project().filter(|_| is_unplaced && self.place(n) == BY_NAME) {
+        let is_homeless = || {
+            // Also permissions on a project that is not there, or whose document is broken.
+            let is_permissions = matches!(self.layout.place(&self.files.path(n)), Place::OfProject(_));
+            is_permissions || self.path(n).project() == Some(UNPLACED.as_bytes())
+        };
+        if let Some(project) = path.project().filter(|_| self.place(n) == BY_NAME && is_homeless()) {
             self.set(n, self.number_of(project));
         }
     }

@@ -228,3 +228,22 @@ fn truncate_to_the_latest_of_another_store_is_refused() {
     sandbox.done("restore latest --store other");
     assert_eq!(sandbox.read("other/NOTES"), "top\n");
 }
+
+#[test]
+fn undo_goes_back_to_a_store_that_looks_like_a_backup_of_one_project() {
+    let sandbox = Sandbox::empty();
+    let uuid = r#"{"uuid":"u","str":"u","name":"UUID"}"#;
+    for store in ["one", "both"] {
+        sandbox.write(&format!("{store}/SYSTEM/UUID.json"), uuid);
+        sandbox.write(&format!("{store}/PROJECT/p.json"), r#"{"uuid":"p","name":"p"}"#);
+    }
+    sandbox.write("both/PROJECT/q.json", r#"{"uuid":"q","name":"q"}"#);
+    sandbox.settle();
+    sandbox.done("backup --store both --label both");
+    let before = state(&sandbox.path("one"));
+    sandbox.done("restore both --store one");
+    assert!(sandbox.path("one/PROJECT/q.json").exists());
+    sandbox.done("undo --store one");
+    let after = state(&sandbox.path("one"));
+    assert!(before.keys().eq(after.keys()));
+}
