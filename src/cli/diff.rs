@@ -7,11 +7,12 @@ use metastash::ops::diff::{Change, Changed, diff_live, diff_snapshots};
 use metastash::repo::snapshot::Snapshot;
 use serde_json::json;
 
-use super::args::{DiffArgs, Global, Side};
+use super::args::{DiffArgs, Global};
 use super::browse::entry_fields;
 use super::exit::{Code, Usage};
 use super::output::{Output, path_fields};
 use super::progress::Progress;
+use super::values::Side;
 use super::{open, store};
 
 pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {

@@ -8,10 +8,11 @@ use metastash::platform::kylin::doctor::{Fault, Severity};
 use metastash::repo::Repository;
 use serde_json::json;
 
-use super::args::{DoctorArgs, Global, Side};
+use super::args::{DoctorArgs, Global};
 use super::exit::Code;
 use super::output::{Output, count, path_fields, short};
 use super::progress::Progress;
+use super::values::Side;
 use super::{open, store};
 
 pub(crate) fn run(args: &DoctorArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {

@@ -17,6 +17,7 @@ mod restore;
 mod snapshots;
 mod stats;
 mod store;
+mod values;
 
 use std::process::ExitCode;
 
