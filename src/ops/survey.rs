@@ -12,22 +12,18 @@ use crate::model::merge::{Pair, merge};
 use crate::repo;
 use crate::repo::tree::Record;
 
-/// What is known of an entry of the listing. A byte each: there may be millions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    /// Nothing yet, or it is a directory.
-    Nothing,
-    /// The document is as in the parent.
-    Unchanged,
-    /// The document can't be read.
-    Unread,
-    /// The document was read, and is among the documents read.
-    Read,
-}
+/// What is known of an entry of the listing, as a number: there may be millions. Nothing, or it is a directory.
+const NOTHING: u32 = 0;
+/// The document is as in the parent.
+const UNCHANGED: u32 = 1;
+/// The document can't be read.
+const UNREAD: u32 = 2;
+/// The first of the numbers of documents that were read.
+const READ: u32 = 3;
 
 /// Which documents must be read, and what came of it.
 pub(super) struct Survey {
-    known: Vec<Known>,
+    known: Vec<u32>,
     /// Documents that the parent does not have.
     pub new: u64,
     /// Documents that only the parent has.
@@ -36,8 +32,8 @@ pub(super) struct Survey {
     pub unchanged: u64,
     /// Entries that are not as in the parent, as far as can be told before reading; none only if that is certain.
     pub different: usize,
-    /// Documents that were read, in the order of their numbers.
-    read: Vec<(u32, ContentId)>,
+    /// Contents of the documents that were read.
+    read: Vec<ContentId>,
     /// What only few of them have.
     rare: HashMap<u32, Rare>,
 }
@@ -57,7 +53,7 @@ impl Survey {
         force: bool,
     ) -> Result<Self> {
         let mut survey = Self {
-            known: vec![Known::Nothing; listing.len()],
+            known: vec![NOTHING; listing.len()],
             new: 0,
             removed: 0,
             unchanged: 0,
@@ -80,7 +76,7 @@ impl Survey {
                 (Some(_), Some(_)) => {
                     same_documents += 1;
                     if !force && is_proven(&entry, &found) && listing.recall(n, &entry.path) {
-                        survey.known[n] = Known::Unchanged;
+                        survey.known[n] = UNCHANGED;
                         survey.unchanged += 1;
                     }
                 }
@@ -106,22 +102,22 @@ impl Survey {
     pub(super) fn to_read(&self, listing: &dyn Listing) -> Vec<Read> {
         let documents = listing.numbers().filter_map(|n| {
             let size = listing.facts(n as usize).size?;
-            (self.known[n as usize] == Known::Nothing).then_some(Read { n, size })
+            (self.known[n as usize] == NOTHING).then_some(Read { n, size })
         });
         let mut reads: Vec<Read> = documents.collect();
         reads.sort_unstable_by_key(|read| read.n);
         reads
     }
 
-    /// Keeps what came of reading a document; nothing if it can't be read. Documents come in the order of their numbers.
+    /// Keeps what came of reading a document; nothing if it can't be read.
     pub(super) fn keep(&mut self, listing: &dyn Listing, n: u32, stored: Option<Stored>) {
         let Some(Stored { document, stamp }) = stored else {
-            self.known[n as usize] = Known::Unread;
+            self.known[n as usize] = UNREAD;
             return;
         };
         let found = listing.facts(n as usize);
-        self.known[n as usize] = Known::Read;
-        self.read.push((n, document.content));
+        self.known[n as usize] = READ + u32::try_from(self.read.len()).expect("no more than there are entries");
+        self.read.push(document.content);
         if stamp != found.stamp || Some(document.size) != found.size || !document.pieces.is_empty() {
             self.rare.insert(n, Rare { stamp, size: document.size, pieces: document.pieces });
         }
@@ -156,13 +152,13 @@ impl Survey {
             let now = Entry { path: found.path, body: Body::Directory, mode: found.mode, stamp: Stamp::default() };
             return Outcome { change, now: Some(now), before };
         };
-        if self.known[n as usize] == Known::Unchanged {
+        if self.known[n as usize] == UNCHANGED {
             return Outcome { change: Change::None, now: before.clone(), before };
         }
-        let Ok(at) = self.read.binary_search_by_key(&n, |(n, _)| *n) else {
+        let Some(at) = self.known[n as usize].checked_sub(READ) else {
             return Outcome { change: Change::Unread, now: None, before };
         };
-        let content = self.read[at].1;
+        let content = self.read[at as usize];
         let (stamp, size, pieces) = match self.rare.get(&n) {
             None => (found.stamp, size, Box::default()),
             Some(rare) => (rare.stamp, rare.size, rare.pieces.clone()),

@@ -72,6 +72,10 @@ impl KylinListing {
                 let what = format!("a name of {} bytes is no document's: {name}", name.as_bytes().len());
                 return Err(Error::Damaged { store: store.to_owned(), what });
             }
+            if layout.project_field(&name).is_some() {
+                listing.set(n, UNSETTLED);
+                continue;
+            }
             listing.set(n, BY_NAME);
             match layout.place(&name) {
                 Place::At(path) => {
@@ -81,7 +85,7 @@ impl KylinListing {
                     }
                 }
                 Place::OfProject(uuid) => permissions.push((n, uuid)),
-                Place::InContent => listing.set(n, UNSETTLED),
+                Place::InContent => {}
             }
         }
         for (n, uuid) in permissions {
@@ -111,7 +115,7 @@ impl KylinListing {
             None => self.layout.path_in(name, None),
             Some(number) => {
                 let projects = self.projects.read().unwrap_or_else(PoisonError::into_inner);
-                self.layout.path_in(name, Some(&projects.names[number as usize]))
+                self.layout.path_below(name, &projects.names[number as usize])
             }
         }
     }

@@ -121,21 +121,26 @@ impl Layout {
     /// Returns the path of a document whose project had to be found out; without one, the path that says so.
     pub fn path_in(self, name: &EntryPath, project: Option<&[u8]>) -> EntryPath {
         let project = project.filter(|project| is_project(project) || *project == GLOBAL.as_bytes());
-        // Most documents are of this kind: they take the short way.
-        if let Some((kind, folder, key)) = split_document(name.as_bytes(), self)
-            && let Home::Field(_) = kind.facts().home
-        {
-            return EntryPath::joined(&[project.unwrap_or(UNPLACED.as_bytes()), folder, key]);
-        }
         match (self.place(name), project) {
             (Place::At(path), _) => path,
+            (_, Some(project)) => self.path_below(name, project),
             (_, None) if self == Self::Old => name.clone(),
-            (_, Some(project)) if self == Self::Old => {
-                EntryPath::joined(&[project, OLD_PERMISSIONS.as_bytes(), name.name()])
-            }
-            (_, project) => {
-                let (_, kind, key) = split_document(name.as_bytes(), self).expect("only documents have to be placed");
-                EntryPath::joined(&[project.unwrap_or(GLOBAL.as_bytes()), kind, key])
+            (Place::InContent, None) => self.path_below(name, UNPLACED.as_bytes()),
+            (Place::OfProject(_), None) => self.path_below(name, GLOBAL.as_bytes()),
+        }
+    }
+
+    /// Returns the path of a document that is of this project, whether it says so or its key does. There may be millions:
+    /// what is known of the name is not found out again.
+    pub(crate) fn path_below(self, name: &EntryPath, project: &[u8]) -> EntryPath {
+        let name = name.as_bytes();
+        let in_core = |name: &[u8]| EntryPath::joined(&[project, name.strip_suffix(SUFFIX).unwrap_or(name)]);
+        match self {
+            Self::New(Level::Core) => in_core(name),
+            Self::New(Level::Folder) => in_core(strip_folder(name, CORE_FOLDER).unwrap_or(name)),
+            Self::Old => {
+                let key = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
+                EntryPath::joined(&[project, OLD_PERMISSIONS.as_bytes(), key])
             }
         }
     }
