@@ -5,6 +5,8 @@ use std::io::Read;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
+use rayon::prelude::*;
+
 use crate::endpoint::{DocumentStream, Error, Facts, Listing, Outcome, Reader, Result};
 use crate::model::entry::Stamp;
 use crate::model::path::EntryPath;
@@ -60,41 +62,54 @@ impl KylinListing {
     pub(super) fn new(files: Box<dyn Listing>, store: &str, layout: Layout, scope: Scope) -> Result<Self> {
         let places = (0..files.len()).map(|_| AtomicU32::new(DIRECTORY)).collect();
         let listing = Self { files, layout, scope, places, projects: RwLock::default(), remarks: Mutex::default() };
+        let special = listing.place_by_names(store)?;
+        listing.place_permissions(&special)?;
+        Ok(listing)
+    }
+
+    /// Takes note of what names tell. Returns the numbers of permissions, and of the documents of projects.
+    fn place_by_names(&self, store: &str) -> Result<Vec<usize>> {
+        let special = |n: usize| {
+            self.files.facts(n).size?;
+            let name = self.files.path(n);
+            let length = name.as_bytes().len();
+            if length > NAME_BYTES_MAX {
+                let what = format!("a name of {length} bytes is too long for a document");
+                return Some(Err(Error::Damaged { store: store.to_owned(), what }));
+            }
+            let is_unsettled = self.layout.project_field(&name).is_some();
+            self.set(n, if is_unsettled { UNSETTLED } else { BY_NAME });
+            let is_special = || {
+                let is_permissions = matches!(self.layout.place(&name), Place::OfProject(_));
+                is_permissions || self.layout.is_project_document(&name)
+            };
+            (!is_unsettled && is_special()).then_some(Ok(n))
+        };
+        (0..self.files.len()).into_par_iter().filter_map(special).collect()
+    }
+
+    /// Finds the projects of permissions, which go by the UUIDs in the documents of projects.
+    fn place_permissions(&self, special: &[usize]) -> Result<()> {
+        let mut reader = self.files.reader();
         let mut permissions = Vec::new();
         let mut owners: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-        let mut reader = listing.files.reader();
-        for n in 0..listing.files.len() {
-            if listing.files.facts(n).size.is_none() {
-                continue;
-            }
-            let name = listing.files.path(n);
-            if name.as_bytes().len() > NAME_BYTES_MAX {
-                let what = format!("a name of {} bytes is no document's: {name}", name.as_bytes().len());
-                return Err(Error::Damaged { store: store.to_owned(), what });
-            }
-            if layout.project_field(&name).is_some() {
-                listing.set(n, UNSETTLED);
-                continue;
-            }
-            listing.set(n, BY_NAME);
-            match layout.place(&name) {
+        for n in special {
+            match self.layout.place(&self.files.path(*n)) {
+                Place::OfProject(uuid) => permissions.push((*n, uuid)),
+                Place::InContent => {}
                 Place::At(path) => {
-                    let uuid = layout.is_project_document(&name).then(|| uuid_of(&mut *reader, n)).transpose()?;
-                    if let (Some(uuid), Some(project)) = (uuid.flatten(), path.project()) {
+                    if let (Some(uuid), Some(project)) = (uuid_of(&mut *reader, *n)?, path.project()) {
                         owners.insert(uuid.into_bytes(), project.to_vec());
                     }
                 }
-                Place::OfProject(uuid) => permissions.push((n, uuid)),
-                Place::InContent => {}
             }
         }
         for (n, uuid) in permissions {
             if let Some(project) = owners.get(&*uuid) {
-                listing.set(n, listing.number_of(project));
+                self.set(n, self.number_of(project));
             }
         }
-        drop(reader);
-        Ok(listing)
+        Ok(())
     }
 
     fn set(&self, n: usize, place: u32) {
@@ -229,12 +244,12 @@ impl Listing for KylinListing {
         for numbers in projects.into_iter().filter(|numbers| !numbers.is_empty()) {
             parts.entry(self.first_part(numbers[0])).or_default().extend(numbers);
         }
-        Box::new(parts.into_values().flat_map(|mut numbers| {
+        parts.par_iter_mut().for_each(|(_, numbers)| {
             if !numbers.is_sorted_by_key(|n| self.path(*n as usize)) {
                 numbers.sort_by_key(|n| self.path(*n as usize));
             }
-            numbers
-        }))
+        });
+        Box::new(parts.into_values().flatten())
     }
 
     fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {
