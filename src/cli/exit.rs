@@ -216,6 +216,9 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
         endpoint::Error::MixedLayouts { .. } => {
             "`--layout plain` backs it up with names as they are; or move the folders of one layout elsewhere"
         }
+        endpoint::Error::ZipAndOthers { .. } => {
+            "name the metadata.zip itself, or take the files as they are with `--layout plain`"
+        }
         endpoint::Error::SeveralBackups { .. } => "name one of them, or take them all over with `metastash import`",
         endpoint::Error::OtherLayout { .. } => {
             "is this the right store? An empty directory takes any layout; `--layout` says how names are to be read"

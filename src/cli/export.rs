@@ -163,5 +163,5 @@ fn show(
             "seconds": seconds,
         }),
     )?;
-    Ok(Code::Done)
+    Ok(if report.left_out.is_empty() { Code::Done } else { Code::Unread })
 }

@@ -6,15 +6,16 @@ use std::time::{Instant, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use metastash::endpoint;
-use metastash::endpoint::location::{Located, open as open_store};
+use metastash::endpoint::location::{Located, Reading, has_zip_name, open as open_store};
+use metastash::endpoint::{self, PLAIN};
+use metastash::ops;
 use metastash::ops::backup::{BackupOptions, BackupReport, backup};
 use metastash::platform::kylin::detect::backup_time;
 use metastash::repo::Repository;
 use metastash::repo::snapshot::Snapshot;
 
 use super::args::{Global, ImportArgs};
-use super::exit::{Code, Usage};
+use super::exit::{Code, Refusal, Usage};
 use super::output::{Output, short};
 use super::progress::Progress;
 use super::{backup, open};
@@ -26,27 +27,53 @@ pub(crate) fn run(args: &ImportArgs, global: &Global, output: &Output, progress:
     }
     let (repo, planned_id) = open::repository_or_new(global)?;
     let mut code = Code::Done;
+    let mut failed = Vec::new();
     for source in &sources {
         let began = Instant::now();
         let imported = import(source, args.label.as_deref(), &args.tags, global, &repo, progress);
         progress.clear();
-        match imported.with_context(|| format!("cannot import {}", source.display()))? {
-            Imported::Already(snapshot) => {
+        match imported {
+            Ok(Imported::Already(snapshot)) => {
                 output.say(&format!("{} is snapshot {} already", source.display(), short(&snapshot.id)))?;
                 output.message("already_imported", super::snapshots::snapshot_fields(&snapshot).into())?;
             }
-            Imported::New(report) => {
+            Ok(Imported::New(report)) => {
                 if sources.len() > 1 {
                     output.say(&format!("{}:", source.display()))?;
                 }
                 code = worse(code, backup::show_report(&report, began.elapsed().as_secs_f64(), output)?);
             }
+            Err(error) => {
+                let error = error.context(format!("cannot import {}", source.display()));
+                // What is wrong with one backup says nothing of the others.
+                if sources.len() == 1 || !is_of_source(&error) {
+                    return Err(error);
+                }
+                output.result(&format!("{error:#}"))?;
+                failed.push(error);
+            }
         }
     }
-    if planned_id == Some(repo.config().id) {
+    if planned_id == Some(repo.config().id) && !repo.snapshots()?.snapshots.is_empty() {
         output.say(&format!("created repository {}", repo.location()))?;
     }
-    Ok(code)
+    match failed.pop() {
+        None => Ok(code),
+        Some(error) => {
+            Err(error.context(format!("{} of {} backups were not imported", failed.len() + 1, sources.len())))
+        }
+    }
+}
+
+fn is_of_source(error: &anyhow::Error) -> bool {
+    let of_store = |error: &endpoint::Error| !matches!(error, endpoint::Error::Interrupted);
+    error.downcast_ref().is_some_and(of_store)
+        || error.is::<Refusal>()
+        || match error.downcast_ref::<ops::Error>() {
+            Some(ops::Error::Endpoint(error)) => of_store(error),
+            Some(ops::Error::Refused { .. }) => true,
+            _ => false,
+        }
 }
 
 fn worse(code: Code, other: Code) -> Code {
@@ -69,6 +96,11 @@ pub(crate) fn import(
     progress: &Progress<'_>,
 ) -> Result<Imported> {
     let located = open_store(source, global.reading())?;
+    if located.store.layout() == PLAIN && global.reading() == Reading::Detect {
+        let message = format!("{} is no backup of Kylin's metadata", source.display());
+        let hint = "`--layout plain` takes the files as they are".to_owned();
+        return Err(Refusal { message, hint, code: 1 }.into());
+    }
     let (location, saved_ms) = (located.store.location(), saved_ms(source, &located)?);
     let snapshots = repo.snapshots()?.snapshots;
     let has = |known: &Snapshot, label: &str| known.manifest.label.as_deref() == Some(label);
@@ -93,18 +125,29 @@ pub(crate) fn import(
 /// Returns the backup at a path, or those in the folder there, the oldest first.
 fn sources(path: &Path, global: &Global) -> Result<Vec<PathBuf>> {
     match open_store(path, global.reading()) {
-        Ok(_) => Ok(vec![path.to_owned()]),
         Err(endpoint::Error::SeveralBackups { names, .. }) => Ok(names.iter().map(|name| path.join(name)).collect()),
-        Err(error) => Err(error.into()),
+        Ok(located) if located.store.layout() == PLAIN && path.is_dir() && global.reading() == Reading::Detect => {
+            let zips = zips_in(path).with_context(|| format!("cannot list {}", path.display()))?;
+            Ok(if zips.is_empty() { vec![path.to_owned()] } else { zips })
+        }
+        result => result.map(|_| vec![path.to_owned()]).map_err(Into::into),
     }
 }
 
-/// Returns the name of the folder that Kylin made for a backup.
+fn zips_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let paths = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut zips: Vec<PathBuf> = paths.collect::<std::io::Result<_>>()?;
+    zips.retain(|path| has_zip_name(path) && path.is_file());
+    zips.sort_unstable();
+    Ok(zips)
+}
+
+/// Returns the name of the folder (or zip) that holds a backup, if it is one of those that Kylin gives.
 fn backup_folder(path: &Path) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
-    let name =
-        path.ancestors().filter_map(Path::file_name).find(|name| backup_time(name.as_encoded_bytes()).is_some())?;
-    Some(name.to_string_lossy().into_owned())
+    let names = path.ancestors().filter_map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    let mut stems = names.map(|name| name.strip_suffix(".zip").map(ToOwned::to_owned).unwrap_or(name));
+    stems.find(|stem| backup_time(stem.as_bytes()).is_some())
 }
 
 /// Returns when a backup was made: as its folder says in local time, or when its file or folder was last changed.

@@ -3,21 +3,15 @@
 //! The same words, defaults and closing lines, but an exit code that tells whether it worked, a repository in place of
 //! folders of copies, and no argument that is taken and then ignored.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use jiff::Zoned;
-use metastash::endpoint::directory::DirectoryStore;
+use metastash::endpoint::PLAIN;
 use metastash::endpoint::location::{self, Reading};
-use metastash::endpoint::{Listing, Outcome, PLAIN, Put, Target};
-use metastash::model::entry::Document;
-use metastash::model::hash::ContentId;
-use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
-use metastash::monitor::Silent;
 use metastash::ops::Error;
 use metastash::ops::backup::{BackupOptions, backup};
 use metastash::ops::restore::{Mode, RestoreOptions, restore};
@@ -30,7 +24,7 @@ use super::exit::{Code, Refusal, Usage};
 use super::import::{Imported, import};
 use super::output::{Output, count};
 use super::progress::Progress;
-use super::{open, store};
+use super::{fetch, open, store};
 
 const USAGE: &str = "usage: metastore.sh backup [DIR]                    (default: $KYLIN_HOME/meta_backups)
        metastore.sh backup-project PROJECT [DIR]
@@ -68,12 +62,15 @@ pub(crate) fn run(arguments: &[OsString], global: &Global, output: &Output, prog
             "Restore succeed.",
             "Restore failed. Detailed message is on standard error.",
         ),
-        Request::Fetch { target, directory } => {
-            (fetch(&target, directory.as_deref(), global, output), " Fetch at local dist succeed.", " Fetch failed.")
-        }
-        Request::List { folder } => return list(&folder, global, output),
+        Request::Fetch { target, directory } => (
+            fetch::fetch(&target, directory.as_deref(), global, output),
+            " Fetch at local dist succeed.",
+            " Fetch failed.",
+        ),
+        Request::List { folder } => return fetch::list(&folder, global, output),
     };
-    output.result(if result.is_ok() { succeeded } else { failed })?;
+    // What lacks something is nothing to rely on: whoever looks for the line must not find it.
+    output.result(if matches!(result, Ok(Code::Done)) { succeeded } else { failed })?;
     result.map_err(without_flags)
 }
 
@@ -181,23 +178,11 @@ fn run_backup(
                 let folder = open::repository_path(&global)?.join(&label);
                 let folder = std::path::absolute(&folder).unwrap_or(folder);
                 output.result(&format!("The metadata backup path is {}.", folder.display()))?;
-                let code = super::backup::show_report(&report, began.elapsed().as_secs_f64(), output)?;
-                // A backup that lacks documents is none to rely on: whoever looks for the line must not find it.
-                let unread = report.counts.unread;
-                if unread > 0 {
-                    return Err(incomplete(unread));
-                }
-                return Ok(code);
+                return super::backup::show_report(&report, began.elapsed().as_secs_f64(), output);
             }
         }
     }
     unreachable!("the last attempt returns")
-}
-
-fn incomplete(unread: u64) -> anyhow::Error {
-    let message = format!("the backup is incomplete: {} could not be read", count(unread, "document"));
-    let hint = "make them readable and run it again; what could be read is in the snapshot".to_owned();
-    Refusal { message, hint, code: 3 }.into()
 }
 
 fn missing(directory: &Path) -> anyhow::Error {
@@ -231,7 +216,8 @@ fn run_restore(
     };
     let report = restore(&*target.store, &repo, &snapshot, &options, progress)?;
     progress.clear();
-    let code = if snapshot.manifest.is_incomplete() { Code::Unread } else { Code::Done };
+    let is_partial = snapshot.manifest.is_incomplete() || !report.plan.left_out.is_empty();
+    let code = if is_partial { Code::Unread } else { Code::Done };
     super::restore::show_report(&report, began.elapsed().as_secs_f64(), output)?;
     Ok(code)
 }
@@ -280,144 +266,29 @@ fn find_backup(
         return Err(Refusal { message, hint, code: 1 }.into());
     }
     // A repository right above is where backups go; any other place is not ours to write to.
-    let global = if open::repository(&beside).is_ok() { beside } else { global.clone() };
+    let global = match open::repository(&beside) {
+        Ok(_) => beside,
+        Err(error) if matches!(error.downcast_ref(), Some(repo::Error::NotARepository { .. })) => global.clone(),
+        Err(error) if error.is::<Refusal>() => global.clone(),
+        Err(error) => return Err(error),
+    };
     let (repo, _) = open::repository_or_new(&global)?;
     let snapshot = match import(folder, None, &[], &global, &repo, progress)? {
         Imported::Already(snapshot) => *snapshot,
-        Imported::New(report) => {
-            if report.counts.unread + report.counts.skipped > 0 {
-                let what = count(report.counts.unread + report.counts.skipped, "file");
-                let message = format!("{what} of the backup {} can't be read", directory.display());
-                return Err(Refusal { message, hint: "nothing was restored".to_owned(), code: 13 }.into());
-            }
-            report.snapshot
-        }
+        Imported::New(report) => report.snapshot,
     };
+    let counts = snapshot.manifest.counts;
+    if counts.unread + counts.skipped > 0 {
+        let what = count(counts.unread + counts.skipped, "file");
+        let message = format!("{what} of the backup {} can't be read, or are no documents", directory.display());
+        let hint = format!(
+            "nothing was restored; what could be read is snapshot {}, which `metastash restore` takes",
+            super::output::short(&snapshot.id)
+        );
+        return Err(Refusal { message, hint, code: 13 }.into());
+    }
     output.say(&format!("{} is snapshot {}", folder.display(), super::output::short(&snapshot.id)))?;
     Ok((repo, snapshot, global))
-}
-
-/// The files of the live store under their own names.
-struct Files {
-    listing: Box<dyn Listing>,
-}
-
-impl Files {
-    fn open(global: &Global) -> Result<Self> {
-        let located = location::open(&store::place(global)?, Reading::Plain)?;
-        Ok(Self { listing: located.store.scan(&Scope::System, &Silent)? })
-    }
-
-    /// Returns the files at or below a name, and their numbers.
-    fn below(&self, target: &str) -> Vec<(u32, EntryPath)> {
-        let target = target.trim_matches('/').as_bytes();
-        let is_below = |name: &EntryPath| {
-            target.is_empty() || name.is_within(target) || name.as_bytes() == [target, b".json"].concat()
-        };
-        let files = self.listing.numbers().map(|n| (n, self.listing.found(n as usize)));
-        let files = files.filter(|(_, found)| found.size.is_some() && is_below(&found.path));
-        files.map(|(n, found)| (n, found.path)).collect()
-    }
-}
-
-fn list(folder: &str, global: &Global, output: &Output) -> Result<Code> {
-    let files = Files::open(global)?;
-    let depth = folder.trim_matches('/').split('/').filter(|part| !part.is_empty()).count();
-    let child = |(_, name): (u32, EntryPath)| {
-        let parts: Vec<&[u8]> = name.parts().take(depth + 1).collect();
-        EntryPath::new(parts.join(&b'/')).map(|path| format!("/{path}"))
-    };
-    let children: BTreeSet<String> = files.below(folder).into_iter().filter_map(|file| child(file).ok()).collect();
-    if children.is_empty() {
-        output.result(&format!("{folder} is not exist"))?;
-        return Err(Refusal {
-            message: format!("the store has nothing at {folder}"),
-            hint: "`metastash metastore list /` shows what is at the top".to_owned(),
-            code: 1,
-        }
-        .into());
-    }
-    output.result(&format!("[{}]", children.into_iter().collect::<Vec<_>>().join(", ")))?;
-    Ok(Code::Done)
-}
-
-fn fetch(target: &str, directory: Option<&Path>, global: &Global, output: &Output) -> Result<Code> {
-    let home = std::env::var_os("KYLIN_HOME").map(PathBuf::from);
-    let directory = match (directory, home) {
-        (Some(directory), _) if directory.is_dir() => directory.to_owned(),
-        (Some(directory), _) => return Err(missing(directory)),
-        (None, Some(home)) => home.join("meta_fetch"),
-        (None, None) => return Err(Usage("fetch: name a directory, or set KYLIN_HOME".to_owned()).into()),
-    };
-    std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let folder = directory.join(Zoned::now().strftime("%Y-%m-%d-%H-%M-%S_fetch").to_string());
-    let files = Files::open(global)?;
-    let mut wanted = files.below(target);
-    if wanted.is_empty() {
-        let message = format!("the store has nothing at {target}");
-        return Err(Refusal {
-            message,
-            hint: "`metastash metastore list /` shows what is at the top".to_owned(),
-            code: 1,
-        }
-        .into());
-    }
-    // As Kylin: the project that is fetched, or whose part is, and the identity of the store.
-    let last = target.trim_matches('/').rsplit('/').next().unwrap_or_default();
-    for also in [
-        format!("_global/project/{last}.json"),
-        "UUID".to_owned(),
-        format!("PROJECT/{last}.json"),
-        "SYSTEM/UUID.json".to_owned(),
-    ] {
-        wanted.extend(files.below(&also));
-    }
-    wanted.sort_unstable();
-    wanted.dedup();
-    write_to(&folder, &files, &wanted)?;
-    output.say(&format!("{} fetched to {}", count(wanted.len() as u64, "document"), folder.display()))?;
-    Ok(Code::Done)
-}
-
-/// Writes files to a folder that appears when all are there.
-fn write_to(folder: &Path, files: &Files, wanted: &[(u32, EntryPath)]) -> Result<()> {
-    let destination = DirectoryStore::open_target(folder)?;
-    let empty = destination.scan_target(&Scope::System, &Silent)?;
-    let put = |(n, path): &(u32, EntryPath)| {
-        let found = files.listing.found(*n as usize);
-        let document = Document { content: ContentId::of(b""), size: 0, pieces: Box::default() };
-        Put {
-            path: path.clone(),
-            document: Some(document),
-            mode: found.mode,
-            time_ns: found.stamp.time_ns,
-            replaces: None,
-        }
-    };
-    let puts: Vec<Put> = wanted.iter().map(put).collect();
-    let staging = destination.begin(&*empty, &puts)?;
-    let (mut reader, mut writer) = (files.listing.reader(), staging.writer());
-    for (at, (n, _)) in wanted.iter().enumerate() {
-        let mut content = Vec::new();
-        writer.begin(at)?;
-        match reader.read(*n as usize, 1 << 20, &mut content)? {
-            Outcome::Read(_) => writer.append(&content)?,
-            Outcome::TooLarge => {
-                let mut stream = reader.stream(*n as usize)?;
-                let mut buffer = vec![0; 1 << 20];
-                loop {
-                    match std::io::Read::read(&mut stream, &mut buffer)? {
-                        0 => break,
-                        bytes => writer.append(&buffer[..bytes])?,
-                    }
-                }
-                stream.finish()?.context("a document changed while it was fetched; run it again")?;
-            }
-        }
-        writer.finish()?;
-    }
-    drop(writer);
-    Ok(staging.commit(&[], &Silent)?)
 }
 
 #[cfg(test)]

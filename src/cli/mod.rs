@@ -8,6 +8,7 @@ mod diff;
 mod doctor;
 mod exit;
 mod export;
+mod fetch;
 mod import;
 mod metastore;
 mod open;

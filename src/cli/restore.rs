@@ -70,7 +70,7 @@ pub(crate) fn undo(args: &UndoArgs, global: &Global, output: &Output, progress: 
     let repo = open::repository(global)?;
     let location = store::required_location(global)?;
     let checkpoint = last_checkpoint(&location, &repo, &open::author())?;
-    let target = store::target(global, &checkpoint.manifest.layout)?;
+    let target = store::target_of_checkpoint(global, &checkpoint.manifest.layout)?;
     let options = RestoreOptions {
         project: Some(checkpoint.manifest.scope.clone()),
         mode: Mode::Truncate,
@@ -100,14 +100,20 @@ fn plan_or_restore(
     progress: &Progress<'_>,
 ) -> Result<Code> {
     let began = Instant::now();
-    if dry_run {
+    let is_partial = if dry_run {
         let plan = plan_restore(target, repo, snapshot, options, progress)?;
         progress.clear();
         show_plan(&plan, snapshot, output)?;
+        !plan.left_out.is_empty()
     } else {
         let report = restore(target, repo, snapshot, options, progress)?;
         progress.clear();
         show_report(&report, began.elapsed().as_secs_f64(), output)?;
+        !report.plan.left_out.is_empty()
+    };
+    let mut code = Code::Done;
+    if is_partial {
+        code = Code::Unread;
     }
     if snapshot.manifest.is_incomplete() {
         output.result(&format!(
@@ -115,9 +121,9 @@ fn plan_or_restore(
             short(&snapshot.id),
             snapshot.manifest.counts.unread
         ))?;
-        return Ok(Code::Unread);
+        code = Code::Unread;
     }
-    Ok(Code::Done)
+    Ok(code)
 }
 
 fn show_plan(plan: &Plan, snapshot: &Snapshot, output: &Output) -> Result<()> {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use metastash::endpoint::location::{self, Located};
+use metastash::endpoint::location::{self, Located, Reading};
 use metastash::platform::kylin::location::Location;
 use metastash::platform::kylin::properties::Properties;
 use metastash::platform::kylin::settings::{Origin, Settings};
@@ -37,6 +37,18 @@ pub(crate) fn source_like(global: &Global, wanted: &str) -> Result<Located> {
     Err(metastash::endpoint::Error::NotFound { store: place.display().to_string() }.into())
 }
 
+/// Opens the store to put a checkpoint of it back, in the layout it had: what is left of it may not tell.
+pub(crate) fn target_of_checkpoint(global: &Global, layout: &str) -> Result<Located> {
+    let reading = match (global.reading(), layout.parse()) {
+        (Reading::Detect, Ok(layout)) => Reading::Kylin(layout),
+        (Reading::Detect, Err(_)) => Reading::Plain,
+        (asked, _) => asked,
+    };
+    let located = location::open_target(&place(global)?, reading, layout)?;
+    refuse_overlap(&located, global)?;
+    Ok(located)
+}
+
 /// Returns how snapshots name the store, if one is named and can be told.
 pub(crate) fn location(global: &Global) -> Option<String> {
     required_location(global).ok()
@@ -63,7 +75,7 @@ pub(crate) fn place(global: &Global) -> Result<PathBuf> {
         let url: MetadataUrl = text.parse().context("cannot read --store")?;
         return place_of(&url, Path::new("."));
     }
-    if text.contains(",password=") {
+    if text.to_ascii_lowercase().contains("password=") {
         // Not to be shown, as a path that does not exist would be.
         let what = "--store looks like a metadata url of Kylin, but has no `@` and scheme after the identifier";
         return Err(Usage(what.to_owned()).into());

@@ -8,6 +8,7 @@ use super::directory::{DirectoryStore, STAGING_PREFIX};
 use super::kylin::{KylinStore, ZippedFolder};
 use super::zip::ZipStore;
 use super::{Error, Files, PLAIN, Result, Target};
+use crate::model::path::escape;
 use crate::platform::kylin::detect::{Detected, ZIP_NAME, detect};
 use crate::platform::kylin::layout::{CORE_FOLDER, Layout, Level};
 
@@ -116,7 +117,23 @@ fn find(path: &Path, reading: Reading) -> Result<FoundFiles> {
     };
     let store = || path.display().to_string();
     let holds = match detected {
-        Detected::Zip => return find_zip(&directory.root().join(ZIP_NAME), reading),
+        Detected::Zip => {
+            let zip = find_zip(&directory.root().join(ZIP_NAME), reading)?;
+            if matches!((&zip.holds, reading), (Holds::Other | Holds::Nothing, Reading::Detect)) {
+                // A zip of something else, among other files.
+                let place = directory.root().to_owned();
+                return Ok(FoundFiles { files: Box::new(directory), place, holds: Holds::Other });
+            }
+            // Where Kylin finds a zip it reads nothing else. Nobody should think that the rest is backed up.
+            let other = names
+                .iter()
+                .map(|(name, _)| &name[..])
+                .find(|name| *name != ZIP_NAME.as_bytes() && !name.starts_with(b"."));
+            return match other {
+                None => Ok(zip),
+                Some(other) => Err(Error::ZipAndOthers { store: store(), other: escape(other) }),
+            };
+        }
         Detected::Documents(Layout::New(Level::Folder)) => {
             let holds = Holds::Documents(Layout::New(Level::Folder));
             if directory.root().join(CORE_FOLDER).join(ZIP_NAME).is_file() {

@@ -74,6 +74,16 @@ pub enum Error {
         /// The store.
         store: String,
     },
+    /// There is a zip that holds a store, and something else that could be one.
+    #[error(
+        "{store} holds a metadata.zip and other files, such as {other}: where there is a zip, Kylin reads nothing else"
+    )]
+    ZipAndOthers {
+        /// The folder.
+        store: String,
+        /// The first of the others.
+        other: String,
+    },
     /// There are several stores.
     #[error("{store} holds no metadata itself, but {} folders of backups: {}", names.len(), names.join(", "))]
     SeveralBackups {

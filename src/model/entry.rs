@@ -71,6 +71,14 @@ impl Entry {
         }
     }
 
+    /// Returns the document, or nothing for a directory.
+    pub fn into_document(self) -> Option<Document> {
+        match self.body {
+            Body::Document(document) => Some(document),
+            Body::Directory => None,
+        }
+    }
+
     /// Tells whether permissions differ. Those that a store does not have differ from none.
     pub fn differs_in_mode(&self, other: Option<u16>) -> bool {
         self.mode.zip(other).is_some_and(|(mine, other)| mine != other)

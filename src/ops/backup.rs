@@ -299,7 +299,7 @@ fn list(
 ) -> Result<(Box<dyn Listing>, u64)> {
     match options.scope {
         Scope::System => Ok((scan()?, 0)),
-        Scope::Project(_) => scan_settled(source, repo, &options.scope, monitor, scan),
+        Scope::Project(_) => scan_settled(source, repo, options.force, monitor, scan),
     }
 }
 
@@ -319,9 +319,10 @@ fn survey_if_readable(
     options: &BackupOptions,
 ) -> Result<(Survey, Option<Parent>)> {
     let before = parent.as_ref().map(|parent| repo.entries(&parent.tree, &options.scope));
-    match Survey::begin(listing, before.into_iter().flatten(), options.force) {
+    let is_settled = options.scope != Scope::System;
+    match Survey::begin(listing, before.into_iter().flatten(), is_settled, options.force) {
         Err(Error::Repository(error)) if error.is_damage() && parent.is_some() => {
-            Ok((Survey::begin(listing, std::iter::empty(), options.force)?, None))
+            Ok((Survey::begin(listing, std::iter::empty(), is_settled, options.force)?, None))
         }
         result => Ok((result?, parent)),
     }

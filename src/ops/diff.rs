@@ -97,7 +97,7 @@ pub fn diff_live(
 ) -> Result<DiffReport> {
     let tree = repo.tree(&before.manifest.tree)?;
     require_scope(before, &tree, scope)?;
-    let (listing, unsettled) = scan_settled(live, repo, scope, monitor, || live.scan(scope, monitor))?;
+    let (listing, unsettled) = scan_settled(live, repo, false, monitor, || live.scan(scope, monitor))?;
     let mut report = DiffReport::default();
     let found = live_differences(&*listing, repo.entries(&tree, scope), monitor, |pair| {
         let pair = match pair {

@@ -1,6 +1,7 @@
 //! Doctor: what is wrong with the documents of a platform, and between them.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -19,6 +20,8 @@ use crate::repo::Repository;
 use crate::repo::cut::WHOLE_BYTES_MAX;
 use crate::repo::snapshot::Snapshot;
 
+/// Documents larger than this are not examined: they would have to be held. Kylin's are thousands of times smaller.
+const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
 /// Documents that are examined one after the other before what they say is put with the rest.
 const EXAMINED_AT_ONCE: usize = 256;
 
@@ -27,7 +30,7 @@ const EXAMINED_AT_ONCE: usize = 256;
 pub struct DoctorReport {
     /// Documents that were examined.
     pub documents: u64,
-    /// Documents of a live store that can't be read.
+    /// Documents that can't be read, or are too large to be examined.
     pub unread: u64,
     /// What is wrong, in a fixed order.
     pub faults: Vec<Fault>,
@@ -66,7 +69,17 @@ pub fn examine_snapshot(
     let tree = repo.tree(&snapshot.manifest.tree)?;
     require_scope(snapshot, &tree, scope)?;
     let mut entries = repo.entries(&tree, scope).collect::<crate::repo::Result<Vec<Entry>>>()?;
-    entries.retain(|entry| entry.document().is_some());
+    let mut unread = 0;
+    entries.retain(|entry| match entry.document() {
+        None => false,
+        Some(document) if document.size > DOCUMENT_BYTES_MAX => {
+            let (path, what) = (entry.path.to_string(), too_large().to_string());
+            monitor.problem(&Problem { severity: Severity::Unread, path, what });
+            unread += 1;
+            false
+        }
+        Some(_) => true,
+    });
     let all = Mutex::new(Examination::new(generation));
     let documents = |n: u32| entries[n as usize].document();
     let count = u32::try_from(entries.len()).expect("fewer than 2^32 entries");
@@ -81,7 +94,7 @@ pub fn examine_snapshot(
         monitor,
     )?;
     let faults = into_inner(all).finish(*scope == Scope::System && snapshot.manifest.scope == Scope::System);
-    Ok(DoctorReport { documents: entries.len() as u64, unread: 0, faults })
+    Ok(DoctorReport { documents: entries.len() as u64, unread, faults })
 }
 
 /// Examines documents one by one as they come from the repository.
@@ -134,7 +147,7 @@ pub fn examine_live(
     monitor: &dyn Monitor,
 ) -> Result<DoctorReport> {
     let generation = generation(source.layout(), || source.location())?;
-    let (listing, unsettled) = scan_settled(source, repo, scope, monitor, || source.scan(scope, monitor))?;
+    let (listing, unsettled) = scan_settled(source, repo, false, monitor, || source.scan(scope, monitor))?;
     let numbers: Vec<u32> = listing.numbers().filter(|n| listing.facts(*n as usize).size.is_some()).collect();
     monitor.start(Task::Compare, Some(numbers.len() as u64));
     let all = Mutex::new(Examination::new(generation));
@@ -168,6 +181,10 @@ pub fn examine_live(
     Ok(DoctorReport { documents: numbers.len() as u64, unread, faults })
 }
 
+fn too_large() -> std::io::Error {
+    std::io::Error::other(format!("it is larger than {DOCUMENT_BYTES_MAX} bytes"))
+}
+
 fn into_inner(all: Mutex<Examination>) -> Examination {
     all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
@@ -179,7 +196,10 @@ fn read(reader: &mut dyn Reader, n: usize, content: &mut Vec<u8>) -> endpoint::R
     }
     let failed = |e| endpoint::Error::io("read", "it", e);
     let mut stream = reader.stream(n)?;
-    stream.read_to_end(content).map_err(failed)?;
+    (&mut stream).take(DOCUMENT_BYTES_MAX + 1).read_to_end(content).map_err(failed)?;
+    if content.len() as u64 > DOCUMENT_BYTES_MAX {
+        return Err(failed(too_large()));
+    }
     match stream.finish()? {
         Some(_) => Ok(()),
         None => Err(failed(std::io::Error::other("it changed while it was read"))),

@@ -3,7 +3,7 @@
 use super::fetch::fetch;
 use super::{Error, Result, require_scope};
 use crate::endpoint::{Listing, Put, Target};
-use crate::model::entry::{Body, Entry};
+use crate::model::entry::Entry;
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::Monitor;
@@ -77,9 +77,6 @@ fn empty_listing(target: &dyn Target, monitor: &dyn Monitor) -> Result<Box<dyn L
 }
 
 fn put(entry: Entry) -> Put {
-    let document = match entry.body {
-        Body::Document(document) => Some(document),
-        Body::Directory => None,
-    };
-    Put { path: entry.path, document, mode: entry.mode, time_ns: entry.stamp.time_ns, replaces: None }
+    let (path, mode, time_ns) = (entry.path.clone(), entry.mode, entry.stamp.time_ns);
+    Put { path, document: entry.into_document(), mode, time_ns, replaces: None }
 }

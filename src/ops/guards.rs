@@ -11,7 +11,7 @@ use crate::model::path::{EntryPath, escape};
 use crate::model::scope::Scope;
 use crate::platform::kylin::content::{identity, text_field};
 use crate::platform::kylin::detect::only_project;
-use crate::platform::kylin::layout::Layout;
+use crate::platform::kylin::layout::{Layout, is_project};
 use crate::repo::Repository;
 use crate::repo::snapshot::{Reason, Snapshot};
 use crate::repo::tree::Tree;
@@ -40,8 +40,12 @@ pub(super) fn check_snapshot(snapshot: &Snapshot, tree: &Tree, scope: &Scope, op
     }
     if documents(tree, scope) == 0 && !options.allow.empty {
         if snapshot.manifest.reason != Reason::Backup {
+            let before = match scope {
+                Scope::System => "the store was empty before that restore".to_owned(),
+                project => format!("{project} was not there before that restore"),
+            };
             return refuse(
-                format!("the store was empty before that restore ({scope}): undoing it would remove everything in it"),
+                format!("{before} ({scope}): undoing it would remove everything in it"),
                 "`--allow-empty` accepts that",
             );
         }
@@ -75,13 +79,29 @@ pub(super) fn check_plan(
     options: &RestoreOptions,
 ) -> Result<()> {
     let Ok(layout) = target.layout().parse::<Layout>() else { return Ok(()) };
-    if plan.scope == Scope::System && !options.allow.other_system {
-        check_identity(layout, repo, listing, snapshot, tree)?;
+    if !options.allow.other_system && plan.scope.contains(&layout.identity_path()) {
+        check_identity(layout, repo, listing, snapshot, tree, plan, options)?;
+    }
+    if !options.allow.empty && snapshot.manifest.reason == Reason::Backup {
+        check_emptiness(snapshot, tree, plan)?;
     }
     if !options.allow.project_snapshot {
         check_completeness(repo, snapshot, tree, plan)?;
     }
     if options.allow.same_alias { Ok(()) } else { check_aliases(layout, repo, listing, tree, plan) }
+}
+
+/// Refuses to truncate everything to what has no project at all: it may be half a backup, or files that lie where one was.
+fn check_emptiness(snapshot: &Snapshot, tree: &Tree, plan: &Plan) -> Result<()> {
+    let has_project = tree.projects.keys().any(|name| is_project(name));
+    if plan.mode == Mode::Merge || plan.scope != Scope::System || has_project || plan.removals.is_empty() {
+        return Ok(());
+    }
+    let (id, count) = (snapshot.id.short(), plan.removals.len());
+    refuse(
+        format!("snapshot {id} holds no project; truncating would remove {count} documents"),
+        "`--allow-empty` accepts that",
+    )
 }
 
 /// Refuses to truncate everything to what is a backup of one project, though it does not say so.
@@ -116,11 +136,20 @@ fn check_identity(
     listing: &dyn Listing,
     snapshot: &Snapshot,
     tree: &Tree,
+    plan: &Plan,
+    options: &RestoreOptions,
 ) -> Result<()> {
+    const WAY_OUT: &str = "restore single projects with `--project`, or accept that the target becomes another system with \
+                           `--allow-other-system`";
     let path = layout.identity_path();
     let entry = repo.entry(tree, &path)?;
-    let (Some(document), Some(n)) = (entry.as_ref().and_then(|entry| entry.document()), listing.find(&path, 0)) else {
-        return Ok(());
+    let Some(n) = listing.find(&path, 0) else { return Ok(()) };
+    let Some(document) = entry.as_ref().and_then(|entry| entry.document()) else {
+        let is_removed = plan.removals.iter().any(|removal| removal.path == path);
+        let danger = format!("snapshot {} does not tell of which system it is", snapshot.id.short());
+        // Whoever accepts that most is lost accepts this too.
+        let is_accepted = options.allow.empty || options.allow.project_snapshot;
+        return if is_removed && !is_accepted { refuse(danger, WAY_OUT) } else { Ok(()) };
     };
     let (theirs, ours) = (content_of(repo, document)?, live_content(listing, n)?);
     let (theirs, ours) = (identity(layout, &theirs), identity(layout, &ours));
@@ -129,8 +158,7 @@ fn check_identity(
     }
     refuse(
         format!("snapshot {} is of the system {theirs}, the target is the system {ours}", snapshot.id.short()),
-        "restore single projects with `--project`, or accept that the target becomes the other system with \
-         `--allow-other-system`",
+        WAY_OUT,
     )
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Error, Result};
 use crate::endpoint::{Listing, Put, Removal};
-use crate::model::entry::{Document, Entry};
+use crate::model::entry::Entry;
 use crate::model::merge::Pair;
 use crate::model::path::{EntryPath, escape};
 use crate::model::scope::Scope;
@@ -240,7 +240,7 @@ impl<'a> Planner<'a> {
         // A store without permissions leaves those of the target as they are.
         let mode = mode.or_else(|| self.listing.facts(replaces? as usize).mode);
         let (path, time_ns) = (path.clone(), stamp.time_ns);
-        self.plan.puts.push(Put { path, document: into_document(entry), mode, time_ns, replaces });
+        self.plan.puts.push(Put { path, document: entry.into_document(), mode, time_ns, replaces });
         Ok(())
     }
 
@@ -291,13 +291,6 @@ impl<'a> Planner<'a> {
 fn key(path: &EntryPath) -> (String, String) {
     let name = |part: Option<&[u8]>| part.map(escape).unwrap_or_default();
     (name(path.project()), name(path.kind()))
-}
-
-fn into_document(entry: Entry) -> Option<Document> {
-    match entry.body {
-        crate::model::entry::Body::Document(document) => Some(document),
-        crate::model::entry::Body::Directory => None,
-    }
 }
 
 fn in_the_way(path: &EntryPath) -> Error {

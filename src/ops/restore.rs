@@ -240,7 +240,7 @@ fn plan_by_reading(
     options: &RestoreOptions,
     monitor: &dyn Monitor,
 ) -> Result<Plan> {
-    let unsettled = settle(target, repo, &scope, listing, monitor)?;
+    let unsettled = settle(target, repo, listing, false, monitor)?;
     adopt(repo, listing, tree, &scope)?;
     let mut planner = planner_for(target, repo, listing, snapshot, tree, scope, options)?;
     let entries = repo.entries(tree, planner.scope());
@@ -277,7 +277,10 @@ fn planner_for<'a>(
         _ => None,
     };
     let ignores = layout.filter(|_| options.leave_backup_files);
+    // What the snapshot could not hold, wherever it was taken, is not missing from it.
+    let taken_in: Option<Layout> = snapshot.manifest.layout.parse().ok();
     let leaves = move |path: &EntryPath| match (keeps, ignores) {
+        _ if taken_in.is_some_and(|layout| layout.name_of(path).is_none()) => Leaves::Always,
         (_, Some(layout)) if layout.is_of_backup(path) => Leaves::Always,
         (Some(layout), _) if layout.is_permissions(path) => Leaves::What,
         _ => Leaves::Nothing,

@@ -1,5 +1,7 @@
 //! Finding out where documents are kept that only their contents tell.
 
+use std::collections::BTreeSet;
+
 use rayon::prelude::*;
 
 use super::live::error_text;
@@ -17,27 +19,29 @@ use crate::repo::{self, Repository};
 pub(super) fn scan_settled(
     source: &dyn Source,
     repo: &Repository,
-    scope: &Scope,
+    force: bool,
     monitor: &dyn Monitor,
     scan: impl FnOnce() -> endpoint::Result<Box<dyn Listing>>,
 ) -> Result<(Box<dyn Listing>, u64)> {
     let listing = scan()?;
-    let unread = settle(source, repo, scope, &*listing, monitor)?;
+    let unread = settle(source, repo, &*listing, force, monitor)?;
     Ok((listing, unread))
 }
 
-/// Takes over what earlier snapshots prove, and reads the rest.
+/// Takes over what earlier snapshots prove (nothing, with `force`), and reads the rest.
 pub(super) fn settle(
     source: &dyn Source,
     repo: &Repository,
-    scope: &Scope,
     listing: &dyn Listing,
+    force: bool,
     monitor: &dyn Monitor,
 ) -> Result<u64> {
     if listing.unsettled().is_empty() {
         return Ok(0);
     }
-    recall(source, repo, scope, listing)?;
+    if !force {
+        recall(source, repo, listing)?;
+    }
     let rest = listing.unsettled();
     monitor.start(Task::Compare, Some(rest.len() as u64));
     rest.into_par_iter()
@@ -62,17 +66,16 @@ pub(super) fn adopt(repo: &Repository, listing: &dyn Listing, tree: &Tree, scope
     Ok(())
 }
 
-/// Takes over what the newest snapshots of the store say: of the scope, and of everything. What can't be read of them costs
-/// reading more.
-fn recall(source: &dyn Source, repo: &Repository, scope: &Scope, listing: &dyn Listing) -> Result<()> {
+/// Takes over what the newest snapshots of the store say: of each project, and of everything. What can't be read of them
+/// costs reading more.
+fn recall(source: &dyn Source, repo: &Repository, listing: &dyn Listing) -> Result<()> {
     let (store, layout) = (source.location(), source.layout());
     let newest = repo.newest_snapshots()?.filter_map(repo::Result::ok).map(|snapshot| snapshot.manifest);
-    let mut has_scope = false;
+    let mut seen = BTreeSet::new();
     for manifest in newest.filter(|manifest| manifest.store == store && manifest.layout == layout) {
-        if manifest.scope != Scope::System && (has_scope || manifest.scope != *scope) {
+        if seen.contains(&manifest.scope) {
             continue;
         }
-        has_scope = true;
         let Ok(tree) = repo.tree(&manifest.tree) else { continue };
         let mut near = 0;
         for entry in repo.entries(&tree, &Scope::System).map_while(repo::Result::ok) {
@@ -82,9 +85,11 @@ fn recall(source: &dyn Source, repo: &Repository, scope: &Scope, listing: &dyn L
                 listing.recall(n, &entry.path);
             }
         }
+        // What is older than a snapshot of everything proves no more.
         if manifest.scope == Scope::System {
             break;
         }
+        seen.insert(manifest.scope);
     }
     Ok(())
 }

@@ -46,10 +46,12 @@ struct Rare {
 }
 
 impl Survey {
-    /// Looks at the stamps: what equals that of the parent need not be read. With `force` no stamp proves anything.
+    /// Looks at the stamps: what equals that of the parent need not be read. With `force` no stamp proves anything. Where all
+    /// is settled, what has another path now is gone from where it was.
     pub(super) fn begin(
         listing: &dyn Listing,
         before: impl Iterator<Item = repo::Result<Entry>>,
+        is_settled: bool,
         force: bool,
     ) -> Result<Self> {
         let mut survey = Self {
@@ -71,6 +73,11 @@ impl Survey {
                 continue;
             };
             near = n;
+            if is_settled && listing.path(n) != entry.path {
+                survey.removed += u64::from(entry.document().is_some());
+                survey.different += 1;
+                continue;
+            }
             let found = listing.facts(n);
             match (found.size, entry.document()) {
                 (Some(_), Some(_)) => {

@@ -92,21 +92,26 @@ impl KylinListing {
     fn place_permissions(&self, special: &[usize]) -> Result<()> {
         let mut reader = self.files.reader();
         let mut permissions = Vec::new();
-        let mut owners: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let mut owners: HashMap<Vec<u8>, Option<Vec<u8>>> = HashMap::new();
         for n in special {
             match self.layout.place(&self.files.path(*n)) {
                 Place::OfProject(uuid) => permissions.push((*n, uuid)),
                 Place::InContent => {}
                 Place::At(path) => {
                     if let (Some(uuid), Some(project)) = (uuid_of(&mut *reader, *n)?, path.project()) {
-                        owners.insert(uuid.into_bytes(), project.to_vec());
+                        // Of two projects with one UUID neither is guessed.
+                        let owner = owners.entry(uuid.into_bytes());
+                        owner.and_modify(|owner| *owner = None).or_insert_with(|| Some(project.to_vec()));
                     }
                 }
             }
         }
         for (n, uuid) in permissions {
-            if let Some(project) = owners.get(&*uuid) {
-                self.set(n, self.number_of(project));
+            match owners.get(&*uuid) {
+                Some(Some(project)) => self.set(n, self.number_of(project)),
+                Some(None) => self
+                    .remark(n, "several projects have this UUID: whose permissions these are can't be told".to_owned()),
+                None => {}
             }
         }
         Ok(())
@@ -156,7 +161,7 @@ impl KylinListing {
         };
         match self.places[n].compare_exchange(UNSETTLED, place, Ordering::Relaxed, Ordering::Relaxed) {
             // What does not tell a project may have been adopted by one.
-            Err(before) if before != place && read.is_ok() => {
+            Err(before) if before != place && place != BY_NAME => {
                 return Err(Error::Changed { path: self.files.path(n).to_string() });
             }
             _ => {}

@@ -59,6 +59,6 @@ impl Target for KylinStore {
         let files = listing.of_files().expect("the listing is one of this store");
         target::require_free(files, puts, &self.names)?;
         let staging = self.files.begin_named(files, puts, &self.names)?;
-        Ok(Box::new(target::KylinStaging { staging, files, names: &self.names }))
+        Ok(Box::new(target::KylinStaging { staging, names: &self.names }))
     }
 }

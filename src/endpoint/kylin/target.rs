@@ -24,10 +24,9 @@ pub(super) fn require_free(files: &dyn Listing, puts: &[Put], names: Names<'_>) 
     Ok(())
 }
 
-/// A change of the files.
+/// A change of the files. Folders that lose their last document stay: their permissions would be lost with them.
 pub(super) struct KylinStaging<'a> {
     pub staging: Box<dyn Staging + 'a>,
-    pub files: &'a dyn Listing,
     pub names: Names<'a>,
 }
 
@@ -39,21 +38,7 @@ impl Staging for KylinStaging<'_> {
     fn commit(self: Box<Self>, removals: &[Removal], monitor: &dyn Monitor) -> Result<()> {
         let by_name = removals.iter().map(|removal| Removal { path: (self.names)(&removal.path), ..*removal });
         let mut by_name: Vec<Removal> = by_name.collect();
-        by_name.extend(self.directories_of(&by_name));
         by_name.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         self.staging.commit(&by_name, monitor)
-    }
-}
-
-impl KylinStaging<'_> {
-    /// Returns the removals of the directories that lose a document. Those that are not empty then will stay.
-    fn directories_of(&self, removals: &[Removal]) -> Vec<Removal> {
-        let above = |path: &EntryPath| std::iter::successors(path.parent(), EntryPath::parent);
-        let directories: BTreeSet<EntryPath> = removals.iter().flat_map(|removal| above(&removal.path)).collect();
-        let removal = |path: EntryPath| {
-            let found = u32::try_from(self.files.find(&path, 0)?).ok()?;
-            Some(Removal { path, found, is_in_the_way: false })
-        };
-        directories.into_iter().filter_map(removal).collect()
     }
 }

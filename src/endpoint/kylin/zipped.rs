@@ -10,7 +10,7 @@ use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem, Severity};
 use crate::platform::kylin::detect::ZIP_NAME;
-use crate::platform::kylin::layout::CORE_FOLDER;
+use crate::platform::kylin::layout::{CORE_FOLDER, NAME_BYTES_MAX};
 
 /// A folder with a zip in it, seen as if the zip were unpacked where it is. It can't be written.
 pub struct ZippedFolder {
@@ -37,6 +37,11 @@ impl Source for ZippedFolder {
     fn scan(&self, _: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>> {
         let zip = self.zip.scan(&Scope::System, monitor)?;
         let folder = self.folder.scan(&Scope::System, monitor)?;
+        let too_long = |n: usize| zip.path(n).as_bytes().len() > NAME_BYTES_MAX;
+        if (0..zip.len()).any(too_long) {
+            let what = "a name is too long for a document".to_owned();
+            return Err(Error::Damaged { store: self.zip.location(), what });
+        }
         Ok(Box::new(ZippedListing::new(zip, folder, monitor)))
     }
 }

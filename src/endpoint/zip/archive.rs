@@ -293,13 +293,23 @@ pub(super) fn raw_name(path: &[u8], is_rooted: bool, is_directory: bool) -> Vec<
     [slash(is_rooted), path, slash(is_directory)].concat()
 }
 
+/// Tells whether a name would lead out of a store if its backslashes were slashes. As plain characters they are allowed:
+/// Kylin writes names of users as they are, `CORP\alice` among them.
+pub(super) fn leads_out_with_backslashes(name: &[u8]) -> bool {
+    let mut pieces = name.split(|byte| matches!(byte, b'/' | b'\\'));
+    let has_drive = pieces.next().is_some_and(|first| first.ends_with(b":"));
+    let leads_up = |piece: &[u8]| matches!(piece, b"." | b"..");
+    name.contains(&b'\\')
+        && (has_drive || name.starts_with(b"\\") || name.split(|byte| matches!(byte, b'/' | b'\\')).any(leads_up))
+}
+
 /// Returns the path that a name is, whether it began with `/` and whether it is that of a directory.
 fn checked_name(raw: &[u8]) -> format::Result<(&[u8], bool, bool)> {
     if str::from_utf8(raw).is_err() {
         return Err("its name is not UTF-8".to_owned());
     }
-    if raw.contains(&b'\\') {
-        return Err("its name has a backslash, which some take for a `/`".to_owned());
+    if leads_out_with_backslashes(raw) {
+        return Err("its name leads elsewhere for who takes a backslash for a `/`".to_owned());
     }
     let path = raw.strip_prefix(b"/").unwrap_or(raw);
     let is_rooted = path.len() < raw.len();

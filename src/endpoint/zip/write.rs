@@ -13,7 +13,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
-use super::archive::{Archive, raw_name};
+use super::archive::{Archive, leads_out_with_backslashes, raw_name};
 use super::join::join;
 use crate::endpoint::directory::{STAGING_PREFIX, remove_abandoned};
 use crate::endpoint::{Error, Listing, Put, Removal, Result, Staging, StagingWriter};
@@ -102,8 +102,8 @@ fn check_name(path: &EntryPath) -> Result<()> {
     if str::from_utf8(path.as_bytes()).is_err() {
         return refuse("its name is not UTF-8, as names in a zip must be");
     }
-    if path.as_bytes().contains(&b'\\') {
-        return refuse("its name has a backslash, which must not be in a zip");
+    if leads_out_with_backslashes(path.as_bytes()) {
+        return refuse("its name leads elsewhere for who takes a backslash for a `/`, and must not be in a zip");
     }
     if raw_name(path.as_bytes(), true, true).len() > u16::MAX.into() {
         return refuse("its name is too long for a zip");

@@ -6,7 +6,7 @@ use std::fmt;
 use super::layout::Layout;
 use crate::model::path::escape;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Why a field could not be read from a document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,8 @@ pub fn text_field<'c>(content: &'c [u8], field: &'static str) -> Result<Cow<'c, 
 /// # Errors
 /// When there is no such field, or the document can't be read.
 pub fn text_field_of_stream(stream: impl std::io::Read, field: &'static str) -> Result<String, NoField> {
-    let mut json = serde_json::Deserializer::from_reader(stream);
+    // serde_json asks for one byte at a time.
+    let mut json = serde_json::Deserializer::from_reader(std::io::BufReader::with_capacity(64 << 10, stream));
     let found = json.deserialize_map(FieldVisitor { field });
     field_of(found, field, false).map(Cow::into_owned)
 }
@@ -50,7 +51,7 @@ pub fn identity(layout: Layout, content: &[u8]) -> String {
         // Java's modified UTF-8: two bytes of length, then the text.
         Layout::Old => content.get(2..).and_then(|text| String::from_utf8(text.to_vec()).ok()),
     };
-    text.unwrap_or_else(|| format!("with the unreadable UUID {}", escape(content)))
+    text.unwrap_or_else(|| format!("with the unreadable UUID {}", escape(&content[..content.len().min(64)])))
 }
 
 fn field_of<'c>(
@@ -92,21 +93,58 @@ impl<'de> Visitor<'de> for FieldVisitor {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A text, or something else that is no error.
+/// A text, or something else that is no error and is not kept.
 struct TextOrOther<'a>(Option<Cow<'a, str>>);
 
 impl<'de> Deserialize<'de> for TextOrOther<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either<'a> {
-            Text(#[serde(borrow)] Cow<'a, str>),
-            Other(IgnoredAny),
-        }
-        Ok(Self(match Either::deserialize(deserializer)? {
-            Either::Text(text) => Some(text),
-            Either::Other(_) => None,
-        }))
+        deserializer.deserialize_any(TextVisitor).map(Self)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Option<Cow<'de, str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        IgnoredAny.visit_seq(seq).map(|_| None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        IgnoredAny.visit_map(map).map(|_| None)
     }
 }
 

@@ -5,6 +5,7 @@ mod guards;
 mod incremental;
 mod layouts;
 mod projects;
+mod scope_faults;
 mod scopes;
 mod weaknesses;
 
