@@ -22,6 +22,9 @@ use crate::repo::snapshot::Snapshot;
 
 /// Documents larger than this are not examined: they would have to be held. Kylin's are thousands of times smaller.
 const DOCUMENT_BYTES_MAX: u64 = 256 << 20;
+/// Entries of a snapshot that are held at once. More of them are fetched in turn, which decodes frames again that both
+/// have a part in.
+const ENTRIES_HELD_MAX: usize = 250_000;
 /// Documents that are examined one after the other before what they say is put with the rest.
 const EXAMINED_AT_ONCE: usize = 256;
 
@@ -68,33 +71,46 @@ pub fn examine_snapshot(
     let generation = generation(&snapshot.manifest.layout, || format!("snapshot {}", snapshot.id.short()))?;
     let tree = repo.tree(&snapshot.manifest.tree)?;
     require_scope(snapshot, &tree, scope)?;
-    let mut entries = repo.entries(&tree, scope).collect::<crate::repo::Result<Vec<Entry>>>()?;
-    let mut unread = 0;
-    entries.retain(|entry| match entry.document() {
-        None => false,
-        Some(document) if document.size > DOCUMENT_BYTES_MAX => {
-            let (path, what) = (entry.path.to_string(), too_large().to_string());
-            monitor.problem(&Problem { severity: Severity::Unread, path, what });
-            unread += 1;
-            false
-        }
-        Some(_) => true,
-    });
     let all = Mutex::new(Examination::new(generation));
+    let (mut documents, mut unread) = (0, 0);
+    let mut walk = repo.entries(&tree, scope).peekable();
+    while walk.peek().is_some() {
+        let mut entries = Vec::new();
+        while entries.len() < ENTRIES_HELD_MAX
+            && let Some(entry) = walk.next()
+        {
+            let entry = entry?;
+            match entry.document() {
+                None => {}
+                Some(document) if document.size > DOCUMENT_BYTES_MAX => {
+                    let (path, what) = (entry.path.to_string(), too_large().to_string());
+                    monitor.problem(&Problem { severity: Severity::Unread, path, what });
+                    unread += 1;
+                }
+                Some(_) => entries.push(entry),
+            }
+        }
+        documents += entries.len() as u64;
+        examine_entries(repo, generation, &entries, &all, monitor)?;
+    }
+    let faults = into_inner(all).finish(*scope == Scope::System && snapshot.manifest.scope == Scope::System);
+    Ok(DoctorReport { documents, unread, faults })
+}
+
+fn examine_entries(
+    repo: &Repository,
+    generation: Generation,
+    entries: &[Entry],
+    all: &Mutex<Examination>,
+    monitor: &dyn Monitor,
+) -> Result<()> {
     let documents = |n: u32| entries[n as usize].document();
     let count = u32::try_from(entries.len()).expect("fewer than 2^32 entries");
-    fetch(
-        repo,
-        count,
-        &documents,
-        &|| {
-            let some = Some(Examination::new(generation));
-            Box::new(Examiner { generation, entries: &entries, all: &all, some, current: 0, content: Vec::new() })
-        },
-        monitor,
-    )?;
-    let faults = into_inner(all).finish(*scope == Scope::System && snapshot.manifest.scope == Scope::System);
-    Ok(DoctorReport { documents: entries.len() as u64, unread, faults })
+    let examiner = || -> Box<dyn StagingWriter + '_> {
+        let some = Some(Examination::new(generation));
+        Box::new(Examiner { generation, entries, all, some, current: 0, content: Vec::new() })
+    };
+    fetch(repo, count, &documents, &examiner, monitor)
 }
 
 /// Examines documents one by one as they come from the repository.
