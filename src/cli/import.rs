@@ -14,6 +14,8 @@ use metastash::platform::kylin::detect::backup_time;
 use metastash::repo::Repository;
 use metastash::repo::snapshot::Snapshot;
 
+use serde_json::json;
+
 use super::args::{Global, ImportArgs};
 use super::exit::{Code, Refusal, Usage};
 use super::output::{Output, short};
@@ -50,6 +52,8 @@ pub(crate) fn run(args: &ImportArgs, global: &Global, output: &Output, progress:
                     return Err(error);
                 }
                 output.result(&format!("{error:#}"))?;
+                let fields = json!({"source": source.display().to_string(), "message": format!("{error:#}")});
+                output.message("import_failed", fields)?;
                 failed.push(error);
             }
         }

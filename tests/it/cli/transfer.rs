@@ -256,6 +256,10 @@ fn damaged_backup_among_many_is_named_and_does_not_keep_the_others_out() {
     assert_eq!(sandbox.ids("meta_backups").len(), 2);
     assert!(sandbox.done("cat 2024-04-01-00-00-00_backup:p/PROJECT/p").contains("one"));
     assert!(sandbox.done("cat 2024-04-03-00-00-00_backup:p/PROJECT/p").contains("three"));
+    let (code, messages) = sandbox.json("import kylin");
+    let types: Vec<&str> = messages.iter().filter_map(|message| message["message_type"].as_str()).collect();
+    assert_eq!((code, &types[..]), (13, &["already_imported", "import_failed", "already_imported"][..]));
+    assert_eq!(messages[1]["source"], "kylin/2024-04-02-00-00-00_backup");
 }
 
 #[test]
