@@ -4,10 +4,13 @@
 //! and 5.0-beta) and *new* (5.0.0 and later). [`kind`], [`layout`], [`detect`] and [`content`] are about documents.
 //! [`settings`] finds the value of `kylin.metadata.url` in the files of an installation, [`url`] reads it, and
 //! [`location`] tells which store is meant.
+//!
+//! Stores in databases: [`encoding`] is how content is stored in them.
 
 pub mod content;
 pub mod detect;
 pub mod doctor;
+pub mod encoding;
 pub mod jdbc;
 mod jdbc_url;
 pub mod kind;
