@@ -5,7 +5,8 @@
 //! [`settings`] finds the value of `kylin.metadata.url` in the files of an installation, [`url`] reads it, and
 //! [`location`] tells which store is meant.
 //!
-//! Stores in databases: [`encoding`] is how content is stored in them.
+//! Stores in databases: [`tables`] knows their tables and what of a document is in which column, and [`encoding`] how
+//! content is stored in them.
 
 pub mod content;
 pub mod detect;
@@ -19,6 +20,7 @@ pub mod location;
 pub mod properties;
 pub mod secret;
 pub mod settings;
+pub mod tables;
 pub mod url;
 
 /// Why the configuration of a Kylin does not lead to a store.
@@ -46,6 +48,12 @@ pub enum Error {
         length: usize,
         /// The longest that is allowed.
         max: usize,
+    },
+    /// The names of tables can't begin with this identifier.
+    #[error("the identifier {why}: Kylin names its tables after it, and does not quote their names")]
+    BadIdentifier {
+        /// What is wrong, as the rest of a sentence.
+        why: &'static str,
     },
     /// What should be an identifier is the beginning of a url, `postgres://user:password@host` perhaps.
     #[error("this is a url of another kind: a metadata url is identifier@scheme,key=value,…")]
