@@ -9,7 +9,7 @@ use metastash::ops::check::Part;
 use metastash::platform::kylin::layout::{Layout, Level};
 use metastash::repo::snapshot::Reference;
 
-use super::values::{Place, Side, parse_label, parse_part, parse_tag};
+use super::values::{Place, Side, parse_label, parse_part, parse_share, parse_tag};
 
 /// Back up, compare and restore the metadata of data platforms
 ///
@@ -21,7 +21,7 @@ use super::values::{Place, Side, parse_label, parse_part, parse_tag};
     max_term_width = 100,
     after_help = "Exit codes: 0 ok · 1 error · 2 usage · 3 finished, some documents unread · 4 differences found \
                   (with --exit-code) · 10 no repository · 13 integrity failure · 14 refused by a guard · 15 target \
-                  changed since the plan · 17 format too new · 130/143 interrupted\n\n\
+                  changed since the plan · 17 format too new · 20 database unreachable · 130/143 interrupted\n\n\
                   Example: metastash backup --store /var/lib/platform/metadata"
 )]
 pub(crate) struct Cli {
@@ -37,7 +37,8 @@ pub(crate) struct Global {
     /// Directory of the repository [default: $KYLIN_HOME/meta_backups, or ./meta_backups]
     #[arg(short, long, global = true, env = "METASTASH_REPO", value_name = "DIR", help_heading = "Global options")]
     pub repo: Option<PathBuf>,
-    /// The live store: a directory, a zip, or a metadata url of Kylin [default: as $KYLIN_HOME/conf says]
+    /// The live store: a directory, a zip, postgresql://…, mysql://…, or a metadata url of Kylin [default: as $KYLIN_HOME/conf
+    /// says]
     // A url may hold a password, which `--help` would show.
     #[arg(
         short,
@@ -225,6 +226,12 @@ pub(crate) struct BackupArgs {
     /// Back up a store without a single document
     #[arg(long)]
     pub allow_empty: bool,
+    /// List all versions of a database, even where its audit log tells what changed
+    #[arg(long)]
+    pub no_log: bool,
+    /// Of a database, read this share of the contents that seem unchanged, another one each time; 0 for none
+    #[arg(long, value_name = "1/N", value_parser = parse_share, default_value = "1/30")]
+    pub verify: u64,
     /// Show what would be read, and write nothing
     #[arg(long, short = 'n')]
     pub dry_run: bool,
@@ -311,6 +318,13 @@ pub(crate) struct RestoreArgs {
     /// Leave permissions on Kylin projects as they are in the store, and put back only those it lacks
     #[arg(long)]
     pub keep_permissions: bool,
+    /// Make Kylin's tables in a database that has none
+    #[arg(long)]
+    pub create_tables: bool,
+    /// Reload the metadata of this node of Kylin afterwards, over REST; may be repeated
+    // Named as Kylin's users know it: http://host:7070/kylin.
+    #[arg(long = "kylin-url", value_name = "URL", env = "METASTASH_KYLIN_URL", value_delimiter = ',', hide_env_values = true)]
+    pub kylin_urls: Vec<String>,
 }
 
 #[derive(Debug, Args)]

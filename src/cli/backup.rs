@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use metastash::endpoint::location::Located;
 use metastash::model::scope::Scope;
 use metastash::ops::backup::{BackupOptions, BackupPlan, BackupReport, backup, plan_backup};
+use metastash::ops::follow::Following;
 use serde_json::json;
 
 use super::args::{BackupArgs, Global};
@@ -16,7 +18,7 @@ use super::{open, store};
 
 pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let began = Instant::now();
-    let store = store::source(global)?.store;
+    let Located { store, connected, .. } = store::source(global)?;
     let options = BackupOptions {
         scope: args.project.clone().unwrap_or(Scope::System),
         label: args.label.clone(),
@@ -24,6 +26,8 @@ pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress:
         force: args.force,
         skip_if_unchanged: args.skip_if_unchanged,
         allow_empty: args.allow_empty,
+        follow_log: !args.no_log,
+        verify_of: args.verify,
         saved_ms: None,
         author: open::author(),
     };
@@ -40,7 +44,8 @@ pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress:
     if planned_id == Some(repo.config().id) {
         output.say(&format!("created repository {}", repo.location()))?;
     }
-    show_report(&report, began.elapsed().as_secs_f64(), output)
+    let seconds = began.elapsed().as_secs_f64();
+    show_report(&report, seconds, connected.map(|connected| connected.elapsed().as_secs_f64()), output)
 }
 
 /// Refuses a key with two values: one of them would be lost.
@@ -76,7 +81,12 @@ fn show_plan(plan: &BackupPlan, output: &Output) -> Result<Code> {
     Ok(if plan.problems.is_empty() { Code::Done } else { Code::Unread })
 }
 
-pub(crate) fn show_report(report: &BackupReport, seconds: f64, output: &Output) -> Result<Code> {
+pub(crate) fn show_report(
+    report: &BackupReport,
+    seconds: f64,
+    seconds_after_connect: Option<f64>,
+    output: &Output,
+) -> Result<Code> {
     let counts = &report.counts;
     let head = if report.is_new {
         format!("snapshot {} saved", short(&report.snapshot.id))
@@ -93,6 +103,17 @@ pub(crate) fn show_report(report: &BackupReport, seconds: f64, output: &Output) 
         bytes(report.bytes_read),
         bytes(report.bytes_stored),
     ))?;
+    let (log, why) = match &report.following {
+        Following::No => ("none", None),
+        Following::Followed => ("followed", None),
+        Following::FellBack(why) => ("fell_back", Some(why)),
+    };
+    if let Some(why) = why {
+        output.result(&format!("the audit log was not followed, all versions were compared: {why}"))?;
+    }
+    if report.following == Following::Followed {
+        output.detail("the audit log was followed: only what it names was looked at")?;
+    }
     let mut fields = snapshot_fields(&report.snapshot);
     fields.extend(as_fields(json!({
         "is_new": report.is_new,
@@ -106,7 +127,11 @@ pub(crate) fn show_report(report: &BackupReport, seconds: f64, output: &Output) 
         "read": report.read,
         "bytes_read": report.bytes_read,
         "bytes_stored": report.bytes_stored,
+        "log": log,
+        "log_why": why,
+        "verified": report.verified,
         "seconds": seconds,
+        "seconds_after_connect": seconds_after_connect,
     })));
     output.message("backup_summary", fields.into())?;
     if !report.remarks.is_empty() {

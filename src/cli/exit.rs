@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use metastash::endpoint::sql::{Fault, SqlError};
 use metastash::{endpoint, ops, repo, storage};
 use serde_json::json;
 
@@ -141,7 +142,8 @@ fn code_of_store(error: &endpoint::Error) -> u8 {
         endpoint::Error::Changed { .. } => 15,
         endpoint::Error::Interrupted => 130,
         endpoint::Error::InTheWay { .. } | endpoint::Error::OtherLayout { .. } => 14,
-        endpoint::Error::Damaged { .. } => 13,
+        endpoint::Error::Damaged { .. } | endpoint::Error::NotAsWritten { .. } => 13,
+        endpoint::Error::Database { source, .. } if source.fault == Fault::Unreachable => 20,
         _ => 1,
     }
 }
@@ -227,11 +229,53 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
         endpoint::Error::InTheWay { .. } => "remove it or move it elsewhere; nothing was changed",
         endpoint::Error::Damaged { .. } => "nothing of it was used; find a sound copy, for instance an older backup",
         endpoint::Error::Interrupted => return None,
+        endpoint::Error::Database { source, .. } => return hint_for_database(source),
+        endpoint::Error::NoTables { others, .. } if others.is_empty() => {
+            "is this the right database and schema? `restore --create-tables` makes the tables in an empty one"
+        }
+        endpoint::Error::NoTables { others, .. } => {
+            return Some(format!(
+                "there are tables of {}: name one with `?identifier=` in the url; `restore --create-tables` makes others",
+                others.join(", ")
+            ));
+        }
+        endpoint::Error::MissingTables { .. } => {
+            "start Kylin once, which makes them; if they were lost, restore into another, empty database"
+        }
+        endpoint::Error::ForeignTable { .. } => "is the identifier right? `?identifier=` in the url names another",
+        endpoint::Error::NoRow { .. } => {
+            "nothing was changed; restore the projects that are sound one by one with `--project`, or mend the document"
+        }
+        endpoint::Error::NotAsWritten { .. } => {
+            "the server changed what it was given: look for triggers, character sets and limits, then run it again"
+        }
         endpoint::Error::Io { source, .. } => match source.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions of the store",
             ErrorKind::StorageFull => "make room on the disk of the store, then run it again",
             _ => return None,
         },
+    };
+    Some(hint.to_owned())
+}
+
+fn hint_for_database(error: &SqlError) -> Option<String> {
+    let hint = match error.fault {
+        Fault::Unreachable => "is the server up, and are host, port and TLS right? What was begun was taken back; run it again",
+        Fault::Denied => {
+            "check user and password (PGPASSWORD, ~/.pgpass, MYSQL_PWD) and rights: a backup needs SELECT on all tables, a \
+             restore INSERT, UPDATE and DELETE, too"
+        }
+        Fault::NoDatabase => "check the name of the database after the last `/` of the url",
+        Fault::Conflict => "others write the same rows: nothing was changed; run it again when there is less to do",
+        Fault::Timeout => {
+            "nothing was changed; `lock_timeout` and `statement_timeout` in the url set the limits in seconds"
+        }
+        Fault::Constraint => {
+            "nothing was changed; another row holds what must be unique, or a value does not fit: `--after-truncate` removes what \
+             only the store has, `metastash doctor` may say more"
+        }
+        Fault::TooLarge => "nothing was changed; raise the limit of the server (MySQL: max_allowed_packet, Kylin advises 256M)",
+        Fault::Other => return None,
     };
     Some(hint.to_owned())
 }

@@ -26,7 +26,7 @@ struct Files {
 
 impl Files {
     fn open(global: &Global) -> Result<Self> {
-        let located = location::open(&store::place(global)?, Reading::Plain)?;
+        let located = location::open(&store::files(global)?, Reading::Plain)?;
         Ok(Self { listing: located.store.scan(&Scope::System, &Silent)? })
     }
 
@@ -116,6 +116,7 @@ fn write_to(folder: &Path, files: &Files, wanted: &[(u32, EntryPath)]) -> Result
             path: path.clone(),
             document: Some(document),
             mode: found.mode,
+            encoding: found.encoding,
             time_ns: found.stamp.time_ns,
             replaces: None,
         }

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &ImportArgs, global: &Global, output: &Output, progress:
                 if sources.len() > 1 {
                     output.say(&format!("{}:", source.display()))?;
                 }
-                code = worse(code, backup::show_report(&report, began.elapsed().as_secs_f64(), output)?);
+                code = worse(code, backup::show_report(&report, began.elapsed().as_secs_f64(), None, output)?);
             }
             Err(error) => {
                 let error = error.context(format!("cannot import {}", source.display()));
@@ -164,8 +164,9 @@ fn saved_ms(path: &Path, located: &Located) -> Result<i64> {
     if let Some(named) = named {
         return Ok(named);
     }
-    let modified = std::fs::metadata(&located.place).and_then(|metadata| metadata.modified());
-    let modified = modified.with_context(|| format!("cannot tell when {} was made", located.place.display()))?;
+    let place = located.place.as_deref().unwrap_or(Path::new(""));
+    let modified = std::fs::metadata(place).and_then(|metadata| metadata.modified());
+    let modified = modified.with_context(|| format!("cannot tell when {} was made", place.display()))?;
     let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

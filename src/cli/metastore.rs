@@ -178,7 +178,7 @@ fn run_backup(
                 let folder = open::repository_path(&global)?.join(&label);
                 let folder = std::path::absolute(&folder).unwrap_or(folder);
                 output.result(&format!("The metadata backup path is {}.", folder.display()))?;
-                return super::backup::show_report(&report, began.elapsed().as_secs_f64(), output);
+                return super::backup::show_report(&report, began.elapsed().as_secs_f64(), None, output);
             }
         }
     }
@@ -205,7 +205,7 @@ fn run_restore(
 ) -> Result<Code> {
     let began = Instant::now();
     let (repo, snapshot, global) = find_backup(directory, global, output, progress)?;
-    let target = store::target(&global, &snapshot.manifest.layout)?;
+    let target = store::target(&global, &snapshot.manifest.layout, false)?;
     let options = RestoreOptions {
         mode,
         // As Kylin: restoring a project does not touch who may see it.

@@ -4,6 +4,7 @@ mod args;
 mod backup;
 mod browse;
 mod check;
+mod database;
 mod diff;
 mod doctor;
 mod exit;

@@ -24,7 +24,7 @@ use super::{open, store};
 pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let repo = open::repository(global)?;
     let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref(), global)?;
-    let target = store::target(global, &snapshot.manifest.layout)?;
+    let target = store::target(global, &snapshot.manifest.layout, args.create_tables)?;
     refuse_foreign_latest(args, &snapshot, &target)?;
     let options = RestoreOptions {
         project: args.project.clone(),
@@ -48,7 +48,8 @@ pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress
 fn refuse_foreign_latest(args: &RestoreArgs, snapshot: &Snapshot, target: &Located) -> Result<()> {
     let manifest = &snapshot.manifest;
     let is_own = manifest.store == target.store.location() && manifest.host == open::author().host;
-    let is_empty = std::fs::read_dir(&target.place).map_or(true, |mut entries| entries.next().is_none());
+    let is_empty_at = |place| std::fs::read_dir(place).map_or(true, |mut entries| entries.next().is_none());
+    let is_empty = target.place.as_deref().is_some_and(is_empty_at);
     if is_own || is_empty || !args.after_truncate || !matches!(args.snapshot, Reference::Latest(_)) {
         return Ok(());
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use metastash::endpoint::location::{self, Located, Reading};
+use metastash::platform::kylin::database::{Database, is_database_url};
 use metastash::platform::kylin::location::Location;
 use metastash::platform::kylin::properties::Properties;
 use metastash::platform::kylin::settings::{Origin, Settings};
@@ -12,29 +13,57 @@ use metastash::platform::kylin::url::MetadataUrl;
 
 use super::args::Global;
 use super::exit::{Refusal, Usage};
-use super::open;
+use super::{database, open};
+
+/// Where the store is.
+pub(crate) enum Place {
+    /// A directory or file.
+    Files(PathBuf),
+    /// A database.
+    Database(Box<Database>),
+}
 
 /// Opens the store, which must exist.
 pub(crate) fn source(global: &Global) -> Result<Located> {
-    let located = location::open(&place(global)?, global.reading())?;
+    let located = match place(global)? {
+        Place::Files(path) => location::open(&path, global.reading())?,
+        Place::Database(database) => database::open(*database, global)?,
+    };
     refuse_overlap(&located, global)?;
     Ok(located)
 }
 
 /// Opens the store to restore a snapshot of the layout `wanted` to. It may not exist yet.
-pub(crate) fn target(global: &Global, wanted: &str) -> Result<Located> {
-    let located = location::open_target(&place(global)?, global.reading(), wanted)?;
+pub(crate) fn target(global: &Global, wanted: &str, create_tables: bool) -> Result<Located> {
+    open_target(global, place(global)?, global.reading(), create_tables, wanted)
+}
+
+fn open_target(
+    global: &Global,
+    place: Place,
+    reading: Reading,
+    create_tables: bool,
+    wanted: &str,
+) -> Result<Located> {
+    let located = match place {
+        Place::Files(_) if create_tables => {
+            return Err(Usage("--create-tables is for databases only".to_owned()).into());
+        }
+        Place::Files(path) => location::open_target(&path, reading, wanted)?,
+        Place::Database(database) => database::open_target(*database, global, create_tables, wanted)?,
+    };
     refuse_overlap(&located, global)?;
     Ok(located)
 }
 
 /// Opens the store, which must exist, to compare it with a snapshot of the layout `wanted`.
 pub(crate) fn source_like(global: &Global, wanted: &str) -> Result<Located> {
-    let place = place(global)?;
-    if place.exists() {
-        return target(global, wanted);
+    match place(global)? {
+        Place::Files(path) if !path.exists() => {
+            Err(metastash::endpoint::Error::NotFound { store: path.display().to_string() }.into())
+        }
+        place => open_target(global, place, global.reading(), false, wanted),
     }
-    Err(metastash::endpoint::Error::NotFound { store: place.display().to_string() }.into())
 }
 
 /// Opens the store to put a checkpoint of it back, in the layout it had: what is left of it may not tell.
@@ -44,9 +73,7 @@ pub(crate) fn target_of_checkpoint(global: &Global, layout: &str) -> Result<Loca
         (Reading::Detect, Err(_)) => Reading::Plain,
         (asked, _) => asked,
     };
-    let located = location::open_target(&place(global)?, reading, layout)?;
-    refuse_overlap(&located, global)?;
-    Ok(located)
+    open_target(global, place(global)?, reading, false, layout)
 }
 
 /// Returns how snapshots name the store, if one is named and can be told.
@@ -56,21 +83,43 @@ pub(crate) fn location(global: &Global) -> Option<String> {
 
 /// Returns how snapshots name the store.
 pub(crate) fn required_location(global: &Global) -> Result<String> {
-    let place = place(global)?;
-    let Ok(located) = location::open(&place, global.reading()) else {
-        return Ok(resolve(&place).display().to_string());
+    let path = match place(global)? {
+        Place::Database(database) => return Ok(database.location()),
+        Place::Files(path) => path,
+    };
+    let Ok(located) = location::open(&path, global.reading()) else {
+        return Ok(resolve(&path).display().to_string());
     };
     refuse_overlap(&located, global)?;
     Ok(located.store.location())
 }
 
-/// Returns the directory or file that is named, or that Kylin's configuration names.
-pub(crate) fn place(global: &Global) -> Result<PathBuf> {
+/// Returns the directory or file that is named, or that Kylin's configuration names. Commands that look at single files
+/// don't know databases.
+pub(crate) fn files(global: &Global) -> Result<PathBuf> {
+    match place(global)? {
+        Place::Files(path) => Ok(path),
+        Place::Database(database) => Err(Refusal {
+            message: format!("{} is a database, and this command reads files", database.location()),
+            hint: "`metastash backup`, `ls` and `cat` read it".to_owned(),
+            code: 2,
+        }
+        .into()),
+    }
+}
+
+/// Returns where the store is that is named, or that Kylin's configuration names.
+pub(crate) fn place(global: &Global) -> Result<Place> {
     let Some(named) = &global.store else { return configured() };
     if named.as_os_str().is_empty() {
         return Err(Usage("--store is empty".to_owned()).into());
     }
-    let Some(text) = named.to_str().filter(|_| !named.exists()) else { return Ok(named.clone()) };
+    let files = || Ok(Place::Files(named.clone()));
+    let Some(text) = named.to_str().filter(|_| !named.exists()) else { return files() };
+    if is_database_url(text) {
+        let database = Database::parse(text).context("cannot read --store")?;
+        return Ok(Place::Database(Box::new(database)));
+    }
     if is_metadata_url(text) {
         let url: MetadataUrl = text.parse().context("cannot read --store")?;
         return place_of(&url, Path::new("."));
@@ -82,9 +131,10 @@ pub(crate) fn place(global: &Global) -> Result<PathBuf> {
     }
     match text.split_once("://") {
         Some((scheme, _)) => {
-            Err(Usage(format!("--store: this version knows directories and zips only, not `{scheme}://`")).into())
+            let what = format!("--store: this version knows directories, zips, postgresql:// and mysql://, not `{scheme}://`");
+            Err(Usage(what).into())
         }
-        None => Ok(named.clone()),
+        None => files(),
     }
 }
 
@@ -97,7 +147,7 @@ fn is_metadata_url(text: &str) -> bool {
 }
 
 /// Returns the place that the configuration in `$KYLIN_HOME/conf` names.
-fn configured() -> Result<PathBuf> {
+fn configured() -> Result<Place> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = variable("KYLIN_HOME");
     let Some(conf) = variable("KYLIN_CONF").or_else(|| home.as_ref().map(|home| home.join("conf"))) else {
@@ -135,18 +185,18 @@ fn read(conf: &Path, name: &str) -> Result<Option<Properties>> {
 }
 
 /// Returns the place of a metadata url; relative ones are below `base`.
-fn place_of(url: &MetadataUrl, base: &Path) -> Result<PathBuf> {
+fn place_of(url: &MetadataUrl, base: &Path) -> Result<Place> {
     let not_yet = |what: String| Refusal {
-        message: format!("the metadata is {what}, and this version knows directories and zips only"),
-        hint: "name a directory or zip with `--store`, such as a backup made by Kylin".to_owned(),
+        message: format!("the metadata is {what}, and this version knows directories, zips and databases only"),
+        hint: "name one with `--store`, such as a backup made by Kylin".to_owned(),
         code: 1,
     };
     match url.location()? {
-        Location::Directory(path) | Location::Zip(path) => Ok(base.join(path)),
+        Location::Directory(path) | Location::Zip(path) => Ok(Place::Files(base.join(path))),
         Location::Hdfs { path, .. } => {
             Err(not_yet(format!("on HDFS at {}", path.as_deref().unwrap_or("its newest backup"))).into())
         }
-        Location::Jdbc(_) => Err(not_yet(format!("in a database ({url})")).into()),
+        Location::Jdbc(jdbc) => Ok(Place::Database(Box::new(Database::from_jdbc(&jdbc)?))),
         Location::Custom { scheme } => Err(not_yet(format!("in a store of the kind {scheme}")).into()),
     }
 }
@@ -154,7 +204,8 @@ fn place_of(url: &MetadataUrl, base: &Path) -> Result<PathBuf> {
 /// Refuses a repository in the store, which would back itself up and be truncated, and a store in the repository.
 fn refuse_overlap(located: &Located, global: &Global) -> Result<()> {
     let path = open::repository_path(global)?;
-    let (repository, store) = (resolve(&path), &located.place);
+    let Some(store) = &located.place else { return Ok(()) };
+    let repository = resolve(&path);
     let refuse = |message: String| {
         let hint = "name a repository elsewhere with `--repo` or METASTASH_REPO".to_owned();
         Err(Refusal { message, hint, code: 14 }.into())

@@ -50,6 +50,15 @@ pub(super) fn parse_tag(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Parses `1/30`, or 0 for none.
+pub(super) fn parse_share(text: &str) -> Result<u64, String> {
+    let of = match text {
+        "0" => Some(0),
+        _ => text.strip_prefix("1/").and_then(|of| of.parse().ok()).filter(|of| *of > 0),
+    };
+    of.ok_or_else(|| "a share such as 1/30 is expected, or 0".to_owned())
+}
+
 /// A label must not be taken for anything else that names a snapshot.
 pub(super) fn parse_label(text: &str) -> Result<String, String> {
     let problem = if text.is_empty() {

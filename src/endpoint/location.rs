@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::directory::{DirectoryStore, STAGING_PREFIX};
 use super::kylin::{KylinStore, ZippedFolder};
@@ -27,8 +28,10 @@ pub enum Reading {
 pub struct Located {
     /// The store.
     pub store: Box<dyn Target>,
-    /// The directory or file that holds it, without symlinks.
-    pub place: PathBuf,
+    /// The directory or file that holds it, without symlinks; nothing for a database.
+    pub place: Option<PathBuf>,
+    /// When a database was connected to.
+    pub connected: Option<Instant>,
 }
 
 impl Located {
@@ -37,7 +40,7 @@ impl Located {
             None => files,
             Some(layout) => Box::new(KylinStore::new(files, layout)),
         };
-        Self { store, place }
+        Self { store, place: Some(place), connected: None }
     }
 }
 

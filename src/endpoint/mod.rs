@@ -3,12 +3,14 @@
 pub mod directory;
 pub mod kylin;
 pub mod location;
+pub mod sql;
 pub mod zip;
 
 use std::cmp::Ordering;
 use std::io::Read;
 
-use crate::model::entry::{Document, Stamp};
+use crate::model::entry::{Document, Encoding, Entry, Stamp};
+use crate::model::log::{LogPosition, LogRecord};
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem};
@@ -108,6 +110,59 @@ pub enum Error {
         /// The layout.
         layout: String,
     },
+    /// A database did not do what it was asked for.
+    #[error("cannot {action} {store}")]
+    Database {
+        /// What was attempted, as a verb, perhaps with a preposition.
+        action: &'static str,
+        /// The store.
+        store: String,
+        /// What the database said.
+        #[source]
+        source: sql::SqlError,
+    },
+    /// There is a database, but no metadata of Kylin under this identifier.
+    #[error("{store} holds no metadata: no table of Kylin begins with `{identifier}`")]
+    NoTables {
+        /// The store.
+        store: String,
+        /// What names of tables begin with.
+        identifier: String,
+        /// Identifiers of other Kylins there.
+        others: Vec<String>,
+    },
+    /// Some of the tables are there, and some are not.
+    #[error("{store} lacks tables of Kylin: {}", names.join(", "))]
+    MissingTables {
+        /// The store.
+        store: String,
+        /// What is not there.
+        names: Vec<String>,
+    },
+    /// A table has a name that is Kylin's, and other columns.
+    #[error("the table {table} of {store} is none of Kylin's: it has no column {columns}")]
+    ForeignTable {
+        /// The store.
+        store: String,
+        /// The table.
+        table: String,
+        /// The columns it lacks.
+        columns: String,
+    },
+    /// A document can't be put into its table.
+    #[error("{path} can't be a row of its table: {why}")]
+    NoRow {
+        /// The document.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// What was written is not what was to be written.
+    #[error("{path} reads back other than it was written, and nothing was changed")]
+    NotAsWritten {
+        /// The document.
+        path: String,
+    },
     /// The monitor asked for a stop.
     #[error("interrupted")]
     Interrupted,
@@ -127,7 +182,7 @@ pub enum Error {
 impl Error {
     /// Tells whether an error that came of one document is about the whole store.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Interrupted)
+        matches!(self, Self::Damaged { .. } | Self::Interrupted | Self::Database { .. })
     }
 
     pub(crate) fn io(action: &'static str, path: impl std::fmt::Display, source: impl Into<std::io::Error>) -> Self {
@@ -151,6 +206,8 @@ pub struct Found {
     pub size: Option<u64>,
     /// Permission bits, where the store has any.
     pub mode: Option<u16>,
+    /// How the store holds it, as far as that is known before it is read.
+    pub encoding: Encoding,
     /// What the store says of it.
     pub stamp: Stamp,
 }
@@ -158,10 +215,13 @@ pub struct Found {
 /// What a listing shows of an entry besides its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// The size of a document in bytes; nothing for a directory.
+    /// The size of a document in bytes, a guess before it was read where [`Listing::proves`] says nothing of sizes; nothing
+    /// for a directory.
     pub size: Option<u64>,
     /// Permission bits, where the store has any.
     pub mode: Option<u16>,
+    /// How the store holds it, as far as that is known before it is read.
+    pub encoding: Encoding,
     /// What the store says of it.
     pub stamp: Stamp,
 }
@@ -188,12 +248,65 @@ pub trait Source: Sync {
         PLAIN
     }
 
+    /// Tells whether stamps rest on the manners of those who write, so that contents are to be looked at now and then.
+    fn needs_verifying(&self) -> bool {
+        false
+    }
+
     /// Lists the entries of a scope, with their stamps, without reading contents.
     ///
     /// # Errors
     /// When the store, or the project, can't be listed at all; what concerns one entry is in [`Listing::problems`] and
     /// was told to the monitor.
     fn scan(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>>;
+
+    /// Lists only what may have changed since a place in the store's own log of changes, and `besides` the documents at
+    /// these paths that had these stamps.
+    ///
+    /// # Errors
+    /// When the store can't be listed at all. That its log does not tell is no error.
+    fn scan_since(
+        &self,
+        _since: &LogPosition,
+        _besides: &[(EntryPath, Stamp)],
+        _monitor: &dyn Monitor,
+    ) -> Result<Since> {
+        Ok(Since::Unknown("the store has no log of changes".to_owned()))
+    }
+}
+
+/// What a store's log of changes tells.
+pub enum Since {
+    /// What may have changed; [`Listing::touched`] says of what the listing speaks.
+    Changes(Box<dyn Listing>),
+    /// It can't be told what changed, for this reason.
+    Unknown(String),
+}
+
+/// Of what a listing of changes speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// One document.
+    Document {
+        /// Where it may be, or may have been.
+        paths: Vec<EntryPath>,
+        /// Whether it was nowhere else before.
+        is_new: bool,
+    },
+    /// All documents of a kind, in all projects.
+    Kind(Box<[u8]>),
+}
+
+/// Records of a store's log of changes.
+pub struct LogRecords<'a> {
+    /// Whether the log still has all since the place that was asked for.
+    pub is_complete: bool,
+    /// The records come after this one, but for some that came late.
+    pub after: u64,
+    /// The last of them.
+    pub last: u64,
+    /// The records, ascending.
+    pub records: Box<dyn Iterator<Item = Result<LogRecord>> + 'a>,
 }
 
 /// The entries of a store at one time, each under its number.
@@ -217,8 +330,15 @@ pub trait Listing: Send + Sync {
 
     /// Returns the n-th entry.
     fn found(&self, n: usize) -> Found {
-        let Facts { size, mode, stamp } = self.facts(n);
-        Found { path: self.path(n), size, mode, stamp }
+        let Facts { size, mode, encoding, stamp } = self.facts(n);
+        Found { path: self.path(n), size, mode, encoding, stamp }
+    }
+
+    /// Tells whether the n-th entry is proven to hold what `entry`, kept earlier at the same place, holds.
+    fn proves(&self, n: usize, entry: &Entry) -> bool {
+        let found = self.facts(n);
+        let size = entry.document().map(|document| document.size);
+        size == found.size && entry.mode == found.mode && entry.stamp.proves_unchanged(&found.stamp)
     }
 
     /// Returns the numbers of the entries in the scope, ascending.
@@ -279,6 +399,32 @@ pub trait Listing: Send + Sync {
     /// listing began or later, give or take the coarseness of the store's clock.
     fn is_racy(&self, stamp: &Stamp) -> bool;
 
+    /// Returns the place in the store's own log of changes that the listing shows.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    fn position(&self, _since: Option<&LogPosition>) -> Result<Option<LogPosition>> {
+        Ok(None)
+    }
+
+    /// Returns of what the listing speaks, if it is one of changes: all else is as it was.
+    fn touched(&self) -> Option<&[Touched]> {
+        None
+    }
+
+    /// Returns the records of the store's log after a place in it; nothing if it has no log.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    fn log_since<'a>(&'a self, _since: &LogPosition) -> Result<Option<LogRecords<'a>>> {
+        Ok(None)
+    }
+
+    /// Returns the listing as what it is, for the store that made it.
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
+
     /// Returns a reader of documents, for one thread.
     fn reader(&self) -> Box<dyn Reader + '_>;
 
@@ -327,6 +473,14 @@ pub fn find_near(len: usize, near: usize, order: impl Fn(usize) -> Ordering) -> 
 
 /// Reads documents of a listing.
 pub trait Reader {
+    /// Says which documents will be read next, in this order: a store behind a network fetches many at once.
+    ///
+    /// # Errors
+    /// When the store can't be reached any more.
+    fn prepare(&mut self, _numbers: &[u32]) -> Result<()> {
+        Ok(())
+    }
+
     /// Appends the content of the n-th entry to `content`, if it has `bytes_max` bytes at most.
     ///
     /// # Errors
@@ -358,6 +512,8 @@ pub struct Put {
     pub document: Option<Document>,
     /// Permission bits to give it.
     pub mode: Option<u16>,
+    /// How the store it was saved from held it.
+    pub encoding: Encoding,
     /// Modification time to give a document, in nanoseconds since 1970.
     pub time_ns: i64,
     /// The entry of the target's listing that it replaces.
@@ -389,6 +545,11 @@ pub trait Target: Source {
     /// # Errors
     /// When the store can't be written.
     fn begin<'a>(&'a self, listing: &'a dyn Listing, puts: &'a [Put]) -> Result<Box<dyn Staging + 'a>>;
+
+    /// Returns what is to be known before so many documents are changed, if anything.
+    fn advice(&self, _changes: usize) -> Option<String> {
+        None
+    }
 }
 
 /// Gives the name of the file for the path of a document.

@@ -40,6 +40,16 @@ pub struct Document {
     pub pieces: Box<[ChunkId]>,
 }
 
+/// How a store held a document whose content is kept as what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// As its content.
+    #[default]
+    Plain,
+    /// Compressed as Kylin's tables do, see [`crate::platform::kylin::encoding`].
+    Kylin,
+}
+
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
@@ -58,6 +68,8 @@ pub struct Entry {
     pub body: Body,
     /// Permission bits (the low twelve), where the store has any.
     pub mode: Option<u16>,
+    /// How the store held it.
+    pub encoding: Encoding,
     /// What its store said of it when it was read.
     pub stamp: Stamp,
 }

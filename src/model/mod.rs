@@ -2,6 +2,7 @@
 
 pub mod entry;
 pub mod hash;
+pub mod log;
 pub mod merge;
 pub mod path;
 pub mod root;

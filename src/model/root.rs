@@ -114,7 +114,7 @@ fn root_of(hasher: &blake3::Hasher) -> Root {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::entry::{Body, Stamp};
+    use crate::model::entry::{Body, Encoding, Stamp};
     use crate::model::hash::ContentId;
     use crate::model::path::EntryPath;
 
@@ -122,7 +122,7 @@ mod tests {
         let document =
             Document { content: ContentId::of(content.as_bytes()), size: content.len() as u64, pieces: Box::default() };
         let path = EntryPath::new(path.as_bytes()).unwrap();
-        Entry { path, body: Body::Document(document), mode: Some(mode), stamp: Stamp::default() }
+        Entry { path, body: Body::Document(document), mode: Some(mode), encoding: Encoding::Plain, stamp: Stamp::default() }
     }
 
     fn projects(entries: &[Entry]) -> Projects {

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::follow::{self, Following, Share};
 use super::settle::{adopt, scan_settled};
 use super::survey::{Change, Outcome, Survey};
 use super::{Author, Error, Result, contents};
 use crate::endpoint::{self, Listing, Source};
+use crate::model::entry::Entry;
 use crate::model::hash::SnapshotId;
+use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem, Severity};
 use crate::repo::snapshot::{Counts, Manifest, Reason, Snapshot};
@@ -17,6 +20,9 @@ use crate::repo::{self, Repository};
 
 /// Changes of up to this many entries are held in memory and written as a run; more are streamed into a new tree.
 const CHANGES_HELD_MAX: usize = 200_000;
+
+/// Of so many parts one is verified in each backup, unless it is told otherwise.
+pub const VERIFY_OF: u64 = 30;
 
 /// How to back up.
 #[derive(Debug, Clone)]
@@ -33,6 +39,11 @@ pub struct BackupOptions {
     pub skip_if_unchanged: bool,
     /// Back up a store without a single document.
     pub allow_empty: bool,
+    /// Look only at what the store's own log of changes names, where it has one that can be believed.
+    pub follow_log: bool,
+    /// Where stamps rest on the manners of those who write: verify one of so many parts of the contents that seem unchanged.
+    /// 0 verifies none.
+    pub verify_of: u64,
     /// When the documents were saved, in milliseconds since 1970, if not now: for a backup made earlier by something else.
     pub saved_ms: Option<i64>,
     /// Who runs it.
@@ -49,6 +60,8 @@ impl BackupOptions {
             force: false,
             skip_if_unchanged: false,
             allow_empty: false,
+            follow_log: true,
+            verify_of: VERIFY_OF,
             saved_ms: None,
             author,
         }
@@ -93,6 +106,10 @@ pub struct BackupReport {
     pub bytes_read: u64,
     /// Bytes added to packs.
     pub bytes_stored: u64,
+    /// Whether the store's own log of changes was followed.
+    pub following: Following,
+    /// Documents that were read only to verify that they are as they seem.
+    pub verified: u64,
 }
 
 /// The parent of a backup: the latest snapshot of the same store that covers the scope.
@@ -129,7 +146,7 @@ pub fn plan_backup(
     let parent = Parent::find(repo, source, options)?;
     let (listing, _) = list(source, repo, options, monitor, || source.scan(&options.scope, monitor))?;
     require_project(source, &*listing, options)?;
-    let (survey, parent) = survey_if_readable(repo, &*listing, parent, options)?;
+    let (survey, parent) = survey_if_readable(repo, &*listing, parent, options, &Share::none(None))?;
     let reads = survey.to_read(&*listing);
     guard_empty(&*listing, &survey, reads.len(), options)?;
     Ok(BackupPlan {
@@ -159,14 +176,19 @@ pub(super) fn backup_listed(
     check_label(repo, options.label.as_deref())?;
     let parent = Parent::find(repo, source, options)?;
     let scan_ms = now_ms();
-    let (listing, unsettled) = list(source, repo, options, monitor, scan)?;
+    let share = choose_share(source, repo, parent.as_ref(), options, reason)?;
+    let (changes, following) = list_changes(source, parent.as_ref(), options, reason, &share, monitor)?;
+    let (listing, unsettled) = match changes {
+        Some(listing) => (listing, 0),
+        None => list(source, repo, options, monitor, scan)?,
+    };
     if let Some(tree) = restored {
         adopt(repo, &*listing, tree, &options.scope)?;
     }
     if reason == Reason::Backup {
         require_project(source, &*listing, options)?;
     }
-    let (mut survey, parent) = survey_if_readable(repo, &*listing, parent, options)?;
+    let (mut survey, parent) = survey_if_readable(repo, &*listing, parent, options, &share)?;
     let reads = survey.to_read(&*listing);
     guard_empty(&*listing, &survey, reads.len(), options)?;
 
@@ -194,11 +216,20 @@ pub(super) fn backup_listed(
         return Err(unsaved(source, report.counts.unread));
     }
 
-    let remarks = listing.remarks();
+    let mut remarks = listing.remarks();
+    remarks.append(&mut report.behind);
     remarks.iter().for_each(|remark| monitor.problem(remark));
+    report.following = following;
+    report.verified = share.entries.len() as u64;
     if let Some(parent) = parent.as_ref().filter(|parent| report.may_skip(parent, &tree, options, reason)) {
         return Ok((report.finish(parent.snapshot.clone(), false, 0, remarks), listing));
     }
+    let before = parent.as_ref().map(|parent| &parent.snapshot).filter(|_| options.scope == Scope::System);
+    let archive = follow::archive(&*listing, before, &mut writer)?;
+    let position = match options.scope {
+        Scope::System => listing.position(before.and_then(|before| before.manifest.position.as_ref()))?,
+        Scope::Project(_) => None,
+    };
     let manifest = Manifest {
         time_ms: options.saved_ms.unwrap_or_else(|| time_after(parent.as_ref())),
         scan_ms,
@@ -217,6 +248,9 @@ pub(super) fn backup_listed(
         documents: tree.documents(),
         bytes: tree.bytes(),
         counts: report.counts,
+        position,
+        archive,
+        verified: share.next,
     };
     let committed = writer.commit(manifest)?;
     yield_label(repo, &committed.snapshot)?;
@@ -268,6 +302,21 @@ fn yield_label(repo: &Repository, snapshot: &Snapshot) -> Result<()> {
 }
 
 impl Parent {
+    /// Walks what the snapshot holds of the scope, or of that part of it which a listing of changes speaks of.
+    fn entries<'a>(
+        &'a self,
+        repo: &'a Repository,
+        listing: &dyn Listing,
+        options: &BackupOptions,
+    ) -> Result<Box<dyn Iterator<Item = repo::Result<Entry>> + 'a>> {
+        Ok(match listing.touched() {
+            None => Box::new(repo.entries(&self.tree, &options.scope)),
+            Some(touched) => {
+                Box::new(follow::entries_touched(repo, &self.tree, listing, touched)?.into_iter().map(Ok))
+            }
+        })
+    }
+
     fn find(repo: &Repository, source: &dyn Source, options: &BackupOptions) -> Result<Option<Self>> {
         let store = source.location();
         let fits = |manifest: &Manifest| {
@@ -303,6 +352,49 @@ fn list(
     }
 }
 
+/// Chooses what is verified though nothing says that it changed.
+fn choose_share(
+    source: &dyn Source,
+    repo: &Repository,
+    parent: Option<&Parent>,
+    options: &BackupOptions,
+    reason: Reason,
+) -> Result<Share> {
+    let next = parent.and_then(|parent| parent.snapshot.manifest.verified.clone());
+    let is_asked = options.verify_of > 0 && !options.force && reason == Reason::Backup && source.needs_verifying();
+    match parent.filter(|parent| is_asked && parent.snapshot.manifest.scope == options.scope) {
+        // A backup that may write no snapshot can't note where it ended.
+        Some(Parent { snapshot, tree }) => {
+            match Share::choose(repo, snapshot, tree, options.verify_of, options.skip_if_unchanged) {
+                // What is damaged in the parent's tree is noticed again when all of it is read.
+                Err(Error::Repository(error)) if error.is_damage() => Ok(Share::none(next)),
+                result => result,
+            }
+        }
+        None => Ok(Share::none(next)),
+    }
+}
+
+/// Lists what may have changed, if the store's own log of changes tells.
+fn list_changes(
+    source: &dyn Source,
+    parent: Option<&Parent>,
+    options: &BackupOptions,
+    reason: Reason,
+    share: &Share,
+    monitor: &dyn Monitor,
+) -> Result<(Option<Box<dyn Listing>>, Following)> {
+    let is_asked = options.follow_log && !options.force && reason == Reason::Backup;
+    let follows = |parent: &&Parent| {
+        let manifest = &parent.snapshot.manifest;
+        is_asked && options.scope == Scope::System && manifest.scope == Scope::System && !manifest.is_incomplete()
+    };
+    match parent.filter(follows) {
+        Some(parent) => follow::scan_since(source, &parent.snapshot, share, monitor),
+        None => Ok((None, Following::No)),
+    }
+}
+
 fn require_project(source: &dyn Source, listing: &dyn Listing, options: &BackupOptions) -> Result<()> {
     if options.scope == Scope::System || options.allow_empty || listing.numbers().next().is_some() {
         return Ok(());
@@ -317,19 +409,22 @@ fn survey_if_readable(
     listing: &dyn Listing,
     parent: Option<Parent>,
     options: &BackupOptions,
+    share: &Share,
 ) -> Result<(Survey, Option<Parent>)> {
-    let before = parent.as_ref().map(|parent| repo.entries(&parent.tree, &options.scope));
     let is_settled = options.scope != Scope::System;
-    match Survey::begin(listing, before.into_iter().flatten(), is_settled, options.force) {
-        Err(Error::Repository(error)) if error.is_damage() && parent.is_some() => {
-            Ok((Survey::begin(listing, std::iter::empty(), is_settled, options.force)?, None))
+    let is_due = |path: &EntryPath| options.force || share.has(path);
+    let before = parent.as_ref().map(|parent| parent.entries(repo, listing, options)).transpose()?;
+    match Survey::begin(listing, before.into_iter().flatten(), is_settled, is_due) {
+        // A listing of changes is of no use without what they are compared with.
+        Err(Error::Repository(error)) if error.is_damage() && parent.is_some() && listing.touched().is_none() => {
+            Ok((Survey::begin(listing, std::iter::empty(), is_settled, is_due)?, None))
         }
         result => Ok((result?, parent)),
     }
 }
 
 fn guard_empty(listing: &dyn Listing, survey: &Survey, reads: usize, options: &BackupOptions) -> Result<()> {
-    if reads > 0 || survey.unchanged > 0 || options.allow_empty {
+    if reads > 0 || survey.unchanged > 0 || options.allow_empty || listing.touched().is_some() {
         return Ok(());
     }
     let because = match listing.problems() {
@@ -350,6 +445,10 @@ struct Progress {
     unchanged: u64,
     read: u64,
     bytes_read: u64,
+    following: Following,
+    verified: u64,
+    /// Documents that changed though their store says that they did not.
+    behind: Vec<Problem>,
 }
 
 impl Progress {
@@ -362,7 +461,16 @@ impl Progress {
             unread: count(Severity::Unread) + unsettled,
             skipped: count(Severity::Skipped),
         };
-        Self { counts, is_different: false, unchanged: 0, read: 0, bytes_read: 0 }
+        Self {
+            counts,
+            is_different: false,
+            unchanged: 0,
+            read: 0,
+            bytes_read: 0,
+            following: Following::No,
+            verified: 0,
+            behind: Vec::new(),
+        }
     }
 
     fn count_read(&mut self, stored: Option<&contents::Stored>) {
@@ -384,8 +492,19 @@ impl Progress {
     ) -> Result<Tree> {
         let over = parent.filter(|parent| parent.snapshot.manifest.scope == options.scope);
         if let Some(parent) = over.filter(|_| survey.different == 0) {
-            self.unchanged = survey.unchanged;
+            self.unchanged = parent.tree.documents();
             return Ok(parent.tree.clone());
+        }
+        if let (Some(parent), Some(_)) = (over, listing.touched()) {
+            // All that is not listed is unchanged, too.
+            let before: Vec<Entry> = parent.entries(repo, listing, options)?.collect::<repo::Result<_>>()?;
+            let documents = before.iter().filter(|entry| entry.document().is_some()).count() as u64;
+            let results = survey.results(listing, before.into_iter().map(Ok));
+            let records: Result<Vec<_>> = results
+                .filter_map(|outcome| outcome.inspect(|o| self.count(o)).map(Outcome::into_record).transpose())
+                .collect();
+            self.unchanged += parent.tree.documents().saturating_sub(documents);
+            return Ok(tree::update(repo, writer, &parent.tree, &records?)?);
         }
         let before = parent.map(|parent| repo.entries(&parent.tree, &options.scope)).into_iter().flatten();
         let results = survey.results(listing, before).map(|outcome| outcome.inspect(|outcome| self.count(outcome)));
@@ -414,6 +533,10 @@ impl Progress {
             Change::Directory | Change::Unknown => {}
         }
         self.is_different |= !matches!(outcome.change, Change::None | Change::Stamp);
+        if let Some(now) = outcome.now.as_ref().filter(|_| outcome.is_behind) {
+            let what = "its content changed, but not its version: something else than Kylin wrote it".to_owned();
+            self.behind.push(Problem { severity: Severity::Remark, path: now.path.to_string(), what });
+        }
     }
 
     /// Tells whether the parent is as good as a new snapshot would be.
@@ -429,7 +552,18 @@ impl Progress {
     }
 
     fn finish(self, snapshot: Snapshot, is_new: bool, bytes_stored: u64, remarks: Vec<Problem>) -> BackupReport {
-        let Self { counts, unchanged, read, bytes_read, .. } = self;
-        BackupReport { snapshot, is_new, counts, unchanged, remarks, read, bytes_read, bytes_stored }
+        let Self { counts, unchanged, read, bytes_read, following, verified, .. } = self;
+        BackupReport {
+            snapshot,
+            is_new,
+            counts,
+            unchanged,
+            remarks,
+            read,
+            bytes_read,
+            bytes_stored,
+            following,
+            verified,
+        }
     }
 }

@@ -136,6 +136,7 @@ impl Session<'_> {
 
     fn store_batch(&self, reads: &[Read]) -> Result<Vec<Step>> {
         let mut reader = self.listing.reader();
+        reader.prepare(&reads.iter().map(|read| read.n).collect::<Vec<_>>())?;
         let mut steps = Vec::new();
         let mut batch = Batch::default();
         let mut frame = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();

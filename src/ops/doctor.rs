@@ -170,6 +170,7 @@ pub fn examine_live(
     let examine_some = |reader: &mut Box<dyn Reader + '_>, numbers: &[u32]| -> Result<u64> {
         let mut some = Examination::new(generation);
         let (mut unread, mut content) = (0, Vec::new());
+        reader.prepare(numbers)?;
         for n in numbers {
             if monitor.is_interrupted() {
                 return Err(Error::Interrupted);

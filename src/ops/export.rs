@@ -77,6 +77,6 @@ fn empty_listing(target: &dyn Target, monitor: &dyn Monitor) -> Result<Box<dyn L
 }
 
 fn put(entry: Entry) -> Put {
-    let (path, mode, time_ns) = (entry.path.clone(), entry.mode, entry.stamp.time_ns);
-    Put { path, document: entry.into_document(), mode, time_ns, replaces: None }
+    let (path, mode, encoding, time_ns) = (entry.path.clone(), entry.mode, entry.encoding, entry.stamp.time_ns);
+    Put { path, document: entry.into_document(), mode, encoding, time_ns, replaces: None }
 }

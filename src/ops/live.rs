@@ -14,6 +14,8 @@ use crate::repo::tree::Difference;
 
 /// Most documents whose contents are compared at once.
 const COMPARED_AT_ONCE_MAX: usize = 4096;
+/// Most documents of which one reader knows beforehand that they will be read.
+const PREPARED_AT_ONCE: usize = 256;
 /// Documents larger than this are hashed as a stream.
 const HELD_BYTES_MAX: u64 = 1 << 20;
 
@@ -57,7 +59,7 @@ pub(super) fn live_differences(
             }
             Pair::Right(entry) => waiting.push(Waiting { live: None, entry: Some(entry) }),
             Pair::Left(live) => waiting.push(Waiting { live: Some(live), entry: None }),
-            Pair::Both(live, entry) if is_proven_same(&live.1, &entry) => {
+            Pair::Both(live, entry) if is_proven_same(listing, &live, &entry) => {
                 monitor.advance(1);
                 found.same += u64::from(entry.document().is_some());
             }
@@ -71,11 +73,12 @@ pub(super) fn live_differences(
     Ok(found)
 }
 
-fn is_proven_same(live: &Found, entry: &Entry) -> bool {
-    let is_same_size = live.size == entry.document().map(|document| document.size);
-    is_same_size
-        && !entry.differs_in_mode(live.mode)
-        && (live.size.is_none() || entry.stamp.proves_unchanged(&live.stamp))
+fn is_proven_same(listing: &dyn Listing, (n, live): &(u32, Found), entry: &Entry) -> bool {
+    match live.size {
+        // The stamps of directories are not kept.
+        None => entry.document().is_none() && !entry.differs_in_mode(live.mode),
+        Some(_) => listing.proves(*n as usize, entry),
+    }
 }
 
 /// A pair whose contents are still to be compared.
@@ -92,12 +95,14 @@ impl LiveDifferences {
         monitor: &dyn Monitor,
         take: &mut impl FnMut(Difference) -> Result<()>,
     ) -> Result<()> {
-        let resolved: Vec<_> = waiting
-            .par_drain(..)
-            .map_init(|| listing.reader(), |reader, waiting| resolve(&mut **reader, waiting, monitor))
-            .collect();
-        for pair in resolved {
-            match pair? {
+        let chunks: Vec<Vec<Waiting>> = {
+            let mut rest = waiting.drain(..).peekable();
+            std::iter::from_fn(|| rest.peek().is_some().then(|| rest.by_ref().take(PREPARED_AT_ONCE).collect())).collect()
+        };
+        let resolved: Vec<_> =
+            chunks.into_par_iter().map(|chunk| resolve_all(listing, chunk, monitor)).collect::<Result<_>>()?;
+        for pair in resolved.into_iter().flatten() {
+            match pair {
                 None => self.unread += 1,
                 Some(Pair::Both(live, entry)) if live.same_content(&entry) && !entry.differs_in_mode(live.mode) => {
                     self.same += u64::from(entry.document().is_some());
@@ -107,6 +112,19 @@ impl LiveDifferences {
         }
         Ok(())
     }
+}
+
+/// Reads the live documents of some pairs.
+fn resolve_all(
+    listing: &dyn Listing,
+    waiting: Vec<Waiting>,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Option<Difference>>> {
+    let mut reader = listing.reader();
+    let live = waiting.iter().filter_map(|waiting| waiting.live.as_ref());
+    let documents = live.filter(|(_, found)| found.size.is_some()).map(|(n, _)| *n);
+    reader.prepare(&documents.collect::<Vec<u32>>())?;
+    waiting.into_iter().map(|waiting| resolve(&mut *reader, waiting, monitor)).collect()
 }
 
 /// Reads the live document of a pair; nothing if it can't be read.
@@ -131,7 +149,7 @@ fn resolve(reader: &mut dyn Reader, waiting: Waiting, monitor: &dyn Monitor) -> 
             }
         },
     };
-    let live = Entry { path: found.path, body, mode: found.mode, stamp: found.stamp };
+    let live = Entry { path: found.path, body, mode: found.mode, encoding: found.encoding, stamp: found.stamp };
     Ok(Some(match waiting.entry {
         None => Pair::Left(live),
         Some(entry) => Pair::Both(live, entry),

@@ -8,6 +8,7 @@ pub mod diff;
 pub mod doctor;
 pub mod export;
 mod fetch;
+pub mod follow;
 mod guards;
 mod live;
 mod plan;

@@ -236,11 +236,11 @@ impl<'a> Planner<'a> {
         };
         let is_new = replaces.is_none();
         self.count(&entry, |counts| if is_new { counts.add += 1 } else { counts.replace += 1 });
-        let Entry { path, mode, stamp, .. } = &entry;
+        let Entry { path, mode, encoding, stamp, .. } = &entry;
         // A store without permissions leaves those of the target as they are.
         let mode = mode.or_else(|| self.listing.facts(replaces? as usize).mode);
-        let (path, time_ns) = (path.clone(), stamp.time_ns);
-        self.plan.puts.push(Put { path, document: entry.into_document(), mode, time_ns, replaces });
+        let (path, encoding, time_ns) = (path.clone(), *encoding, stamp.time_ns);
+        self.plan.puts.push(Put { path, document: entry.into_document(), mode, encoding, time_ns, replaces });
         Ok(())
     }
 

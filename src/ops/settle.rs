@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 
 use super::live::error_text;
-use super::survey::is_proven;
 use super::{Error, Result};
 use crate::endpoint::{self, Listing, Outcome, Reader, Source};
 use crate::model::scope::Scope;
@@ -81,7 +80,7 @@ fn recall(source: &dyn Source, repo: &Repository, listing: &dyn Listing) -> Resu
         for entry in repo.entries(&tree, &Scope::System).map_while(repo::Result::ok) {
             let Some(n) = listing.find(&entry.path, near) else { continue };
             near = n;
-            if is_proven(&entry, &listing.facts(n)) {
+            if listing.proves(n, &entry) {
                 listing.recall(n, &entry.path);
             }
         }

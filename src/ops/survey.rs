@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use super::Result;
 use super::contents::{Read, Stored};
 use super::live::listed;
-use crate::endpoint::{Facts, Found, Listing};
+use crate::endpoint::{Found, Listing};
 use crate::model::entry::{Body, Document, Entry, Stamp};
 use crate::model::hash::{ChunkId, ContentId};
 use crate::model::merge::{Pair, merge};
+use crate::model::path::EntryPath;
 use crate::repo;
 use crate::repo::tree::Record;
 
@@ -46,13 +47,13 @@ struct Rare {
 }
 
 impl Survey {
-    /// Looks at the stamps: what equals that of the parent need not be read. With `force` no stamp proves anything. Where all
-    /// is settled, what has another path now is gone from where it was.
+    /// Looks at the stamps: what equals that of the parent need not be read, unless it is due to be. Where all is settled,
+    /// what has another path now is gone from where it was.
     pub(super) fn begin(
         listing: &dyn Listing,
         before: impl Iterator<Item = repo::Result<Entry>>,
         is_settled: bool,
-        force: bool,
+        is_due: impl Fn(&EntryPath) -> bool,
     ) -> Result<Self> {
         let mut survey = Self {
             known: vec![NOTHING; listing.len()],
@@ -82,7 +83,7 @@ impl Survey {
             match (found.size, entry.document()) {
                 (Some(_), Some(_)) => {
                     same_documents += 1;
-                    if !force && is_proven(&entry, &found) && listing.recall(n, &entry.path) {
+                    if !is_due(&entry.path) && listing.proves(n, &entry) && listing.recall(n, &entry.path) {
                         survey.known[n] = UNCHANGED;
                         survey.unchanged += 1;
                     }
@@ -142,7 +143,7 @@ impl Survey {
                 Pair::Both((n, found), before) => self.outcome(listing, n, found, Some(before)),
                 Pair::Right(before) => {
                     let change = if listing.hides(&before.path) { Change::Unknown } else { Change::Removed };
-                    Outcome { change, now: None, before: Some(before) }
+                    Outcome { change, now: None, before: Some(before), is_behind: false }
                 }
             })
         })
@@ -156,14 +157,14 @@ impl Survey {
                 _ => Change::Directory,
             };
             // The stamp of a directory moves whenever something in it does: kept, it would only make noise.
-            let now = Entry { path: found.path, body: Body::Directory, mode: found.mode, stamp: Stamp::default() };
-            return Outcome { change, now: Some(now), before };
+            let now = Entry { path: found.path, body: Body::Directory, mode: found.mode, encoding: found.encoding, stamp: Stamp::default() };
+            return Outcome { change, now: Some(now), before, is_behind: false };
         };
         if self.known[n as usize] == UNCHANGED {
-            return Outcome { change: Change::None, now: before.clone(), before };
+            return Outcome { change: Change::None, now: before.clone(), before, is_behind: false };
         }
         let Some(at) = self.known[n as usize].checked_sub(READ) else {
-            return Outcome { change: Change::Unread, now: None, before };
+            return Outcome { change: Change::Unread, now: None, before, is_behind: false };
         };
         let content = self.read[at as usize];
         let (stamp, size, pieces) = match self.rare.get(&n) {
@@ -171,7 +172,8 @@ impl Survey {
             Some(rare) => (rare.stamp, rare.size, rare.pieces.clone()),
         };
         let body = Body::Document(Document { content, size, pieces });
-        let now = Entry { path: found.path, body, mode: found.mode, stamp: stamp_to_keep(listing, stamp) };
+        let stamp = stamp_to_keep(listing, stamp);
+        let now = Entry { path: found.path, body, mode: found.mode, encoding: found.encoding, stamp };
         let change = match before.as_ref().map(Entry::document) {
             None | Some(None) => Change::New,
             Some(Some(document)) if document.content != content => Change::Content,
@@ -179,7 +181,9 @@ impl Survey {
             Some(_) if before.as_ref().is_some_and(|before| before.mode != now.mode) => Change::Mode,
             Some(_) => Change::Stamp,
         };
-        Outcome { change, now: Some(now), before }
+        let is_behind = change == Change::Content
+            && before.as_ref().is_some_and(|before| before.stamp.proves_unchanged(&stamp));
+        Outcome { change, now: Some(now), before, is_behind }
     }
 }
 
@@ -212,6 +216,8 @@ pub(super) struct Outcome {
     pub change: Change,
     pub now: Option<Entry>,
     before: Option<Entry>,
+    /// Whether the content changed though the store says that it did not.
+    pub is_behind: bool,
 }
 
 impl Outcome {
@@ -228,11 +234,6 @@ impl Outcome {
     pub(super) fn was_document(&self) -> bool {
         self.before.as_ref().is_some_and(|before| before.document().is_some())
     }
-}
-
-pub(super) fn is_proven(entry: &Entry, found: &Facts) -> bool {
-    let size = entry.document().map(|document| document.size);
-    size == found.size && entry.mode == found.mode && entry.stamp.proves_unchanged(&found.stamp)
 }
 
 /// Returns the stamp to keep for an entry: one that proves nothing when the entry could still be written in the same

@@ -7,6 +7,7 @@ use super::format::pack::FrameKind;
 use super::index::{Index, Location, PACKS};
 use super::{Error, Repository, Result};
 use crate::model::hash::{ChunkId, PackId};
+use crate::model::log::LogRecord;
 
 /// Most decoded frames that are kept: enough for threads that each walk their own part of a tree.
 const FRAMES_KEPT_MAX: usize = 8;
@@ -59,6 +60,15 @@ impl Repository {
             failure = mismatch(&index, &location, chunk);
         }
         Err(failure)
+    }
+
+    /// Returns the records of a store's log of changes that a chunk holds.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn log_records(&self, chunk: &ChunkId) -> Result<Vec<LogRecord>> {
+        let raw = self.read_chunk(FrameKind::Documents, chunk)?;
+        super::format::log::decode(&raw).map_err(|e| Error::from_format(format!("archive {chunk}"), e))
     }
 
     /// Returns the raw bytes of the frame at a location. Its chunks are not verified yet.

@@ -8,6 +8,8 @@ use rayon::prelude::*;
 use super::format;
 use super::{Error, Repository, Result};
 use crate::model::hash::{ChunkId, Root, SnapshotId};
+use crate::model::log::LogPosition;
+use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::storage::ErrorKind;
 
@@ -75,6 +77,25 @@ pub struct Manifest {
     pub bytes: u64,
     /// What changed since the parent.
     pub counts: Counts,
+    /// Where in the store's own log of changes it was taken, if the store has one.
+    pub position: Option<LogPosition>,
+    /// The records of that log since the parent.
+    pub archive: Option<LogArchive>,
+    /// Up to where contents were verified that seemed unchanged; nothing if the next backup begins at the beginning.
+    pub verified: Option<EntryPath>,
+}
+
+/// Records of a store's log of changes that a snapshot keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogArchive {
+    /// They come after the record with this id, but for some that came late.
+    pub after: u64,
+    /// The last of them, or the same if there is none.
+    pub last: u64,
+    /// Whether none is missing between them and those of the parent.
+    pub is_complete: bool,
+    /// The chunks that hold them, in order.
+    pub chunks: Vec<ChunkId>,
 }
 
 /// A snapshot that is in the repository.

@@ -14,6 +14,7 @@ use super::packer::{EncodedFrame, FrameBuilder, Packer, Written};
 use super::snapshot::{Manifest, Snapshot};
 use super::{Error, Repository, Result, format};
 use crate::model::hash::{ChunkId, IndexId, PackId};
+use crate::model::log::LogRecord;
 
 /// Raw bytes at which a frame of tree nodes is closed: about one leaf, so that leaves are decoded one by one.
 const NODES_RAW_BYTES: usize = 128 << 10;
@@ -131,6 +132,24 @@ impl<'r> Writer<'r> {
             if self.nodes.raw_bytes() >= NODES_RAW_BYTES {
                 self.end_nodes()?;
             }
+        }
+        Ok(id)
+    }
+
+    /// Adds records of a store's log of changes, and returns the id of the chunk that holds them.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when they would not fit a frame; otherwise when the storage can't be written.
+    pub fn put_log(&mut self, records: Vec<LogRecord>) -> Result<ChunkId> {
+        let raw = format::log::encode(records);
+        if raw.len() > FRAME_RAW_BYTES_MAX {
+            return Err(Error::TooLarge { what: format!("records of changes take {} bytes", raw.len()) });
+        }
+        let id = ChunkId::of(&raw);
+        if self.claims.claim(FrameKind::Documents, &id) {
+            let mut frame = FrameBuilder::default();
+            frame.push(&id, &raw);
+            self.packer.push(FrameKind::Documents, frame.encode(&self.repo.codec))?;
         }
         Ok(id)
     }

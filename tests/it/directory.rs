@@ -9,7 +9,7 @@ use std::thread;
 
 use metastash::endpoint::directory::DirectoryStore;
 use metastash::endpoint::{self, Put, Removal, Target};
-use metastash::model::entry::Document;
+use metastash::model::entry::{Document, Encoding};
 use metastash::model::hash::ContentId;
 use metastash::model::scope::Scope;
 use metastash::monitor::{Monitor, Problem, Recorder, Severity, Silent, Task};
@@ -344,6 +344,7 @@ fn change_meanwhile(root: &Path, meanwhile: impl FnOnce()) -> endpoint::Result<(
         path: path(name),
         document: Some(Document { content: ContentId::of(content), size: 3, pieces: Box::default() }),
         mode: Some(0o644),
+        encoding: Encoding::Plain,
         time_ns: 0,
         replaces,
     };
@@ -413,7 +414,8 @@ fn empty_target_that_is_filled_since_the_plan_is_left_alone() {
     fs::create_dir(&target).unwrap();
     let store = store(&target);
     let listing = store.scan_target(&Scope::System, &Silent).unwrap();
-    let directory = Put { path: path("p"), document: None, mode: None, time_ns: 0, replaces: None };
+    let (mode, encoding) = (None, Encoding::Plain);
+    let directory = Put { path: path("p"), document: None, mode, encoding, time_ns: 0, replaces: None };
     let puts = [directory];
     let staging = store.begin(&*listing, &puts).unwrap();
     write(&target, "meanwhile", b"1");

@@ -12,7 +12,7 @@ use super::open::{DirectoryCache, mode_of, open_directory, open_root, stamp_of};
 use super::read::FileReader;
 use super::write::STAGING_PREFIX;
 use crate::endpoint::{Error, Facts, Listing, Reader, Result, find_near};
-use crate::model::entry::Stamp;
+use crate::model::entry::{Encoding, Stamp};
 use crate::model::path::{EntryPath, compare_joined, escape};
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem, Severity, Task};
@@ -216,7 +216,7 @@ impl Listing for DirectoryListing {
     fn facts(&self, n: usize) -> Facts {
         let (_, child) = self.child(n);
         let size = (child.kind == ChildKind::Document).then_some(child.size);
-        Facts { size, mode: Some(child.mode), stamp: child.stamp }
+        Facts { size, mode: Some(child.mode), encoding: Encoding::Plain, stamp: child.stamp }
     }
 
     fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {

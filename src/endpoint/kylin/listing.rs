@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use rayon::prelude::*;
 
 use crate::endpoint::{DocumentStream, Error, Facts, Listing, Outcome, Reader, Result};
-use crate::model::entry::Stamp;
+use crate::model::entry::{Entry, Stamp};
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Problem, Severity};
@@ -227,6 +227,10 @@ impl Listing for KylinListing {
         self.files.facts(n)
     }
 
+    fn proves(&self, n: usize, entry: &Entry) -> bool {
+        self.files.proves(n, entry)
+    }
+
     fn numbers(&self) -> Box<dyn Iterator<Item = u32> + '_> {
         let all = (0_u32..).zip(&self.places).filter(|(_, place)| place.load(Ordering::Relaxed) != DIRECTORY);
         Box::new(all.map(|(n, _)| n).filter(|n| self.is_in_scope(*n)))
@@ -357,6 +361,10 @@ struct KylinReader<'a> {
 }
 
 impl Reader for KylinReader<'_> {
+    fn prepare(&mut self, numbers: &[u32]) -> Result<()> {
+        self.files.prepare(numbers)
+    }
+
     fn read(&mut self, n: usize, bytes_max: u64, content: &mut Vec<u8>) -> Result<Outcome> {
         let start = content.len();
         let outcome = self.files.read(n, bytes_max, content)?;

@@ -8,7 +8,7 @@ use super::archive::{Archive, Member, State};
 use super::read::ZipReader;
 use crate::endpoint::directory::is_recent;
 use crate::endpoint::{Error, Facts, Listing, Reader, Result, find_near};
-use crate::model::entry::Stamp;
+use crate::model::entry::{Encoding, Stamp};
 use crate::model::path::{EntryPath, compare};
 use crate::model::scope::Scope;
 use crate::monitor::Problem;
@@ -81,7 +81,7 @@ impl Listing for ZipListing {
     fn facts(&self, n: usize) -> Facts {
         let (archive, member) = self.place(n);
         let size = (!member.is_directory).then_some(member.size);
-        Facts { size, mode: None, stamp: self.stamp(archive, member) }
+        Facts { size, mode: None, encoding: Encoding::Plain, stamp: self.stamp(archive, member) }
     }
 
     fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {

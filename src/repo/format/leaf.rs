@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::{ColumnReader, ColumnWriter};
 use super::{FormatError, Result, from_bytes, to_bytes};
-use crate::model::entry::{Body, Document, Entry, Stamp};
+use crate::model::entry::{Body, Document, Encoding, Entry, Stamp};
 use crate::model::hash::{ChunkId, ContentId};
 use crate::model::path::EntryPath;
 use crate::repo::tree::Record;
@@ -13,6 +13,10 @@ const DOCUMENT: u8 = 0;
 const DIRECTORY: u8 = 1;
 const REMOVED: u8 = 2;
 const CUT_DOCUMENT: u8 = 3;
+
+/// Values of the column of encodings.
+const PLAIN: u8 = 0;
+const KYLIN: u8 = 1;
 
 /// Most records of a leaf, and most bytes of all their paths: far more than is written, and little enough that a hostile
 /// leaf can't ask for much more memory than it is long.
@@ -60,6 +64,9 @@ struct Stored {
     /// For each cut document the number of its chunks, then their ids.
     #[serde(with = "serde_bytes")]
     pieces: Vec<u8>,
+    /// One byte a document: how its store held it. Not there if all were held as their content, and in leaves of before.
+    #[serde(with = "serde_bytes", skip_serializing_if = "Vec::is_empty", default)]
+    encodings: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -76,6 +83,7 @@ struct Columns {
     versions: ColumnWriter,
     identities: ColumnWriter,
     pieces: Vec<u8>,
+    encodings: Vec<u8>,
 }
 
 /// What the difference-coded columns of one record refer to.
@@ -125,6 +133,10 @@ impl Columns {
         self.put_stamp(&entry.stamp, previous);
         if let Body::Document(document) = &entry.body {
             self.put_document(document);
+            self.encodings.push(match entry.encoding {
+                Encoding::Plain => PLAIN,
+                Encoding::Kylin => KYLIN,
+            });
         }
     }
 
@@ -172,6 +184,7 @@ impl Columns {
             versions: self.versions.finish(),
             identities: self.identities.finish(),
             pieces: self.pieces,
+            encodings: if self.encodings.iter().all(|encoding| *encoding == PLAIN) { Vec::new() } else { self.encodings },
         }
     }
 }
@@ -188,6 +201,8 @@ struct Reader<'a> {
     versions: ColumnReader<'a>,
     identities: ColumnReader<'a>,
     pieces: ColumnReader<'a>,
+    /// Nothing in a leaf without this column.
+    encodings: Option<ColumnReader<'a>>,
     previous: Previous,
 }
 
@@ -232,6 +247,7 @@ impl<'a> Reader<'a> {
             versions: ColumnReader::new("versions", &stored.versions),
             identities: ColumnReader::new("identities", &stored.identities),
             pieces: ColumnReader::new("pieces", &stored.pieces),
+            encodings: (!stored.encodings.is_empty()).then(|| ColumnReader::new("encodings", &stored.encodings)),
             previous: Previous::default(),
         }
     }
@@ -262,7 +278,8 @@ impl<'a> Reader<'a> {
             CUT_DOCUMENT => Body::Document(self.document(true)?),
             other => return Err(FormatError::malformed(format!("a record has the unknown flag {other}"))),
         };
-        Ok(Record::Present(Entry { path, body, mode, stamp }))
+        let encoding = if flag == DIRECTORY { Encoding::Plain } else { self.encoding()? };
+        Ok(Record::Present(Entry { path, body, mode, encoding, stamp }))
     }
 
     fn stamp(&mut self) -> Result<Stamp> {
@@ -291,6 +308,15 @@ impl<'a> Reader<'a> {
         Ok(Document { content, size, pieces })
     }
 
+    fn encoding(&mut self) -> Result<Encoding> {
+        let Some(encodings) = &mut self.encodings else { return Ok(Encoding::Plain) };
+        match encodings.next_bytes(1)?[0] {
+            PLAIN => Ok(Encoding::Plain),
+            KYLIN => Ok(Encoding::Kylin),
+            other => Err(FormatError::malformed(format!("a document has the unknown encoding {other}"))),
+        }
+    }
+
     fn pieces(&mut self) -> Result<Box<[ChunkId]>> {
         let count = self.pieces.next_length()?;
         // No capacity from the count: a hostile one would ask for any amount.
@@ -311,7 +337,7 @@ impl<'a> Reader<'a> {
             self.identities,
             self.pieces,
         ];
-        columns.into_iter().try_for_each(ColumnReader::finish)
+        columns.into_iter().chain(self.encodings).try_for_each(ColumnReader::finish)
     }
 }
 
@@ -333,13 +359,18 @@ mod tests {
                 }))
             ),
         ];
+        let encoding = prop_oneof![Just(Encoding::Plain), Just(Encoding::Kylin)];
         let stamp = (any::<i64>(), prop_oneof![Just(None), Just(Some(0)), any::<i64>().prop_map(Some)], any::<u64>())
             .prop_map(|(time_ns, version, identity)| Stamp { time_ns, version: version.unwrap_or(time_ns), identity });
         let path = "[a-c]{1,3}(/[a-c]{1,4}){0,3}".prop_map(|path| EntryPath::new(path.as_bytes()).unwrap());
-        prop::collection::btree_map(path, (body, stamp, prop::option::of(0..0o7777_u16)), 0..40).prop_map(|map| {
-            let record = |(path, (body, stamp, mode)): (EntryPath, (Option<Body>, Stamp, Option<u16>))| match body {
+        let values = (body, stamp, prop::option::of(0..0o7777_u16), encoding);
+        prop::collection::btree_map(path, values, 0..40).prop_map(|map| {
+            let record = |(path, (body, stamp, mode, encoding))| match body {
                 None => Record::Removed(path),
-                Some(body) => Record::Present(Entry { path, body, mode, stamp }),
+                Some(body @ Body::Directory) => {
+                    Record::Present(Entry { path, body, mode, encoding: Encoding::Plain, stamp })
+                }
+                Some(body) => Record::Present(Entry { path, body, mode, encoding, stamp }),
             };
             map.into_iter().map(record).collect()
         })

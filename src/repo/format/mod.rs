@@ -8,6 +8,7 @@ pub mod config;
 pub mod header;
 pub mod index;
 pub mod leaf;
+pub mod log;
 pub mod pack;
 pub mod snapshot;
 pub mod tree;

@@ -8,10 +8,11 @@ use serde_bytes::ByteBuf;
 use super::header::{self, FileKind};
 use super::{FormatError, Result, from_bytes, id_bytes, to_bytes};
 use crate::model::hash::{ChunkId, Root, SnapshotId};
+use crate::model::log::{LogPosition, OpenIds};
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::repo::codec::Codec;
-use crate::repo::snapshot::{Counts, Manifest, Reason};
+use crate::repo::snapshot::{Counts, LogArchive, Manifest, Reason};
 
 /// The layout that is not written: names are paths.
 const PLAIN: &str = "plain";
@@ -47,6 +48,78 @@ struct Stored {
     removed: u64,
     unread: u64,
     skipped: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    position: Option<StoredPosition>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    archive: Option<StoredArchive>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    verified: Option<ByteBuf>,
+}
+
+/// A place in a store's own log of changes.
+#[derive(Serialize, Deserialize)]
+struct StoredPosition {
+    last: u64,
+    mark: u64,
+    /// First, last, and when they were missed.
+    open: Vec<(u64, u64, i64)>,
+    tops: BTreeMap<String, u64>,
+    beside: u64,
+}
+
+/// Where the records of that log since the parent are.
+#[derive(Serialize, Deserialize)]
+struct StoredArchive {
+    after: u64,
+    last: u64,
+    complete: bool,
+    chunks: Vec<ByteBuf>,
+}
+
+impl From<&LogPosition> for StoredPosition {
+    fn from(position: &LogPosition) -> Self {
+        Self {
+            last: position.last,
+            mark: position.mark,
+            open: position.open.iter().map(|open| (open.first, open.last, open.missed_ms)).collect(),
+            tops: position.tops.clone(),
+            beside: position.beside,
+        }
+    }
+}
+
+impl From<StoredPosition> for LogPosition {
+    fn from(stored: StoredPosition) -> Self {
+        let open = |(first, last, missed_ms): (u64, u64, i64)| OpenIds { first, last, missed_ms };
+        Self {
+            last: stored.last,
+            mark: stored.mark,
+            open: stored.open.into_iter().map(open).collect(),
+            tops: stored.tops,
+            beside: stored.beside,
+        }
+    }
+}
+
+impl From<&LogArchive> for StoredArchive {
+    fn from(archive: &LogArchive) -> Self {
+        Self {
+            after: archive.after,
+            last: archive.last,
+            complete: archive.is_complete,
+            chunks: archive.chunks.iter().map(|chunk| ByteBuf::from(chunk.as_bytes())).collect(),
+        }
+    }
+}
+
+fn archive(stored: StoredArchive) -> Result<LogArchive> {
+    let chunk = |id: &ByteBuf| id_bytes(id, "a chunk id").map(ChunkId::from_bytes);
+    Ok(LogArchive {
+        after: stored.after,
+        last: stored.last,
+        is_complete: stored.complete,
+        chunks: stored.chunks.iter().map(chunk).collect::<Result<_>>()?,
+    })
 }
 
 /// Returns the bytes of the file.
@@ -76,6 +149,9 @@ pub fn encode(manifest: &Manifest, codec: &Codec) -> Vec<u8> {
         removed: manifest.counts.removed,
         unread: manifest.counts.unread,
         skipped: manifest.counts.skipped,
+        position: manifest.position.as_ref().map(StoredPosition::from),
+        archive: manifest.archive.as_ref().map(StoredArchive::from),
+        verified: manifest.verified.as_ref().map(|path| ByteBuf::from(path.as_bytes())),
     };
     let mut file = header::encode(FileKind::Snapshot).to_vec();
     file.extend(codec.encode_body(&to_bytes(&stored)));
@@ -88,12 +164,11 @@ pub fn decode(file: &[u8], codec: &Codec) -> Result<Manifest> {
     let snapshot_id =
         |id: Option<ByteBuf>| id.map(|id| id_bytes(&id, "a snapshot id").map(SnapshotId::from_bytes)).transpose();
     let reason = snapshot_id(stored.restored)?.map_or(Reason::Backup, Reason::CheckpointBefore);
-    let scope = match stored.project {
-        None => Scope::System,
-        Some(name) => {
-            Scope::Project(EntryPath::new(name.into_vec()).map_err(|e| FormatError::malformed(e.to_string()))?)
-        }
+    let path = |path: Option<ByteBuf>| {
+        let path = path.map(|path| EntryPath::new(path.into_vec())).transpose();
+        path.map_err(|e| FormatError::malformed(e.to_string()))
     };
+    let scope = path(stored.project)?.map_or(Scope::System, Scope::Project);
     Ok(Manifest {
         time_ms: stored.time_ms,
         scan_ms: stored.scan_ms,
@@ -118,5 +193,8 @@ pub fn decode(file: &[u8], codec: &Codec) -> Result<Manifest> {
             unread: stored.unread,
             skipped: stored.skipped,
         },
+        position: stored.position.map(LogPosition::from),
+        archive: stored.archive.map(archive).transpose()?,
+        verified: path(stored.verified)?,
     })
 }

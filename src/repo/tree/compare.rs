@@ -77,6 +77,16 @@ fn records_by_path(
     Ok(changed)
 }
 
+impl Repository {
+    /// Returns the entries of a tree at these paths, which are sorted, reading only what can hold them.
+    ///
+    /// # Errors
+    /// When a leaf is missing or damaged.
+    pub fn entries_at(&self, tree: &Tree, paths: &[EntryPath]) -> Result<Vec<Option<Entry>>> {
+        lookup(self, &tree.runs, paths.iter())
+    }
+}
+
 /// Looks sorted paths up in some runs, reading only the leaves that can hold them.
 fn lookup<'a>(
     repo: &Repository,

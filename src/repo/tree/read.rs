@@ -27,6 +27,61 @@ impl Repository {
         self.records(&tree.runs, scope).filter_map(|record| record.map(Record::into_entry).transpose())
     }
 
+    /// Walks the entries of a tree that come after a path, in path order, reading only what they are in.
+    ///
+    /// # Errors
+    /// Each item, when a leaf is missing or damaged; the walk ends there.
+    pub fn entries_after<'a>(
+        &'a self,
+        tree: &'a Tree,
+        after: &EntryPath,
+    ) -> impl Iterator<Item = Result<Entry>> + use<'a> {
+        let runs = tree.runs.iter().map(|run| {
+            let start = run.leaves.partition_point(|leaf| leaf.first <= *after).saturating_sub(1);
+            let after = after.clone();
+            let leaves = LeafWalk { repo: self, leaves: &run.leaves[start..], ready: VecDeque::new() };
+            Box::new(leaves.filter(move |record| record.as_ref().map_or(true, |record| *record.path() > after)))
+                as Records<'a>
+        });
+        let records = runs.reduce(|lower, upper| overlay(lower, upper));
+        let records = records.unwrap_or_else(|| Box::new(std::iter::empty()));
+        records.filter_map(|record| record.map(Record::into_entry).transpose())
+    }
+
+    /// Walks the entries of a tree at `directory` and below it, in path order, reading only what they are in.
+    ///
+    /// # Errors
+    /// Each item, when a leaf is missing or damaged; the walk ends there.
+    pub fn entries_within<'a>(
+        &'a self,
+        tree: &'a Tree,
+        directory: &EntryPath,
+    ) -> impl Iterator<Item = Result<Entry>> + use<'a> {
+        let directory = directory.clone();
+        // Whatever comes right after the directory is in it, or all that is in it is past.
+        self.entries_after(tree, &directory)
+            .take_while(move |entry| entry.as_ref().map_or(true, |entry| entry.path.is_within(directory.as_bytes())))
+    }
+
+    /// Returns the `rank`-th record of a tree's base, which is nearly its `rank`-th entry.
+    ///
+    /// # Errors
+    /// When a leaf is missing or damaged.
+    pub fn path_near(&self, tree: &Tree, rank: u64) -> Result<Option<EntryPath>> {
+        let Some(base) = tree.runs.first() else { return Ok(None) };
+        let mut rank = rank % base.records().max(1);
+        for leaf in &base.leaves {
+            match rank.checked_sub(u64::from(leaf.records)) {
+                Some(rest) => rank = rest,
+                None => {
+                    let records = self.leaf(leaf)?;
+                    return Ok(records.get(usize::try_from(rank).unwrap_or(0)).map(|record| record.path().clone()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Returns the entry at `path`.
     ///
     /// # Errors

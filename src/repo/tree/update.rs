@@ -9,6 +9,7 @@ use super::read::overlay;
 use super::{LeafRef, Record, Run, Tree};
 use crate::model::entry::Entry;
 use crate::model::hash::ChunkId;
+use crate::model::path::EntryPath;
 use crate::model::root::{Projects, Roots};
 use crate::model::scope::Scope;
 use crate::repo::format;
@@ -123,12 +124,21 @@ fn updated_projects(repo: &Repository, parent: &Tree, changes: &[Record]) -> Res
     let touched: BTreeSet<&[u8]> = changes.iter().map(|change| change.path().project().unwrap_or_default()).collect();
     let mut projects = parent.projects.clone();
     projects.retain(|name, _| !touched.contains(&**name));
+    // What lies at the top level is anywhere between the projects.
+    let scopes: Vec<Scope> = if touched.contains(&b""[..]) {
+        vec![Scope::System]
+    } else {
+        touched.iter().map(|name| Scope::Project(EntryPath::new(*name).expect("a part of a path is one"))).collect()
+    };
     let mut roots = Roots::default();
-    for record in overlay(repo.records(&parent.runs, &Scope::System), changes.iter().cloned().map(Ok)) {
-        if let Some(entry) = record?.into_entry()
-            && touched.contains(entry.path.project().unwrap_or_default())
-        {
-            roots.push(&entry);
+    for scope in scopes {
+        let changes = changes.iter().filter(|change| scope.contains(change.path()));
+        for record in overlay(repo.records(&parent.runs, &scope), changes.cloned().map(Ok)) {
+            if let Some(entry) = record?.into_entry()
+                && touched.contains(entry.path.project().unwrap_or_default())
+            {
+                roots.push(&entry);
+            }
         }
     }
     projects.extend(roots.finish());

@@ -7,7 +7,7 @@ use std::thread;
 
 use metastash::endpoint::zip::ZipStore;
 use metastash::endpoint::{self, Error, Listing, Put, Removal, Source, Target};
-use metastash::model::entry::Document;
+use metastash::model::entry::{Document, Encoding};
 use metastash::model::hash::ContentId;
 use metastash::model::scope::Scope;
 use metastash::monitor::Silent;
@@ -28,7 +28,14 @@ fn target(path: &Path) -> ZipStore {
 
 fn put(name: impl AsRef<[u8]>, is_document: bool, replaces: Option<u32>) -> Put {
     let document = Document { content: ContentId::of(b""), size: 0, pieces: Box::default() };
-    Put { path: path(name), document: is_document.then_some(document), mode: None, time_ns: TIME_NS, replaces }
+    Put {
+        path: path(name),
+        document: is_document.then_some(document),
+        mode: None,
+        encoding: Encoding::Plain,
+        time_ns: TIME_NS,
+        replaces,
+    }
 }
 
 fn number(listing: &dyn Listing, name: &str) -> Option<u32> {

@@ -1,0 +1,79 @@
+//! How far a store's own log of changes was followed, and what stands in it.
+
+use std::collections::BTreeMap;
+
+/// Ids of a log that were not there when those after them were: of transactions that failed, or had not ended yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenIds {
+    /// The first of them.
+    pub first: u64,
+    /// The last of them.
+    pub last: u64,
+    /// When they were first missed, in milliseconds since 1970.
+    pub missed_ms: i64,
+}
+
+/// A place in a store's own log of changes: what a snapshot holds is what the log had made of the store up to there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogPosition {
+    /// The highest id that was there; 0 for an empty log.
+    pub last: u64,
+    /// Tells the record with this id from another that took its number.
+    pub mark: u64,
+    /// Ids below the last that were not there, ascending, and may come yet.
+    pub open: Vec<OpenIds>,
+    /// The highest row id of each table, by the name of what it holds: a row that the log does not name shows here.
+    pub tops: BTreeMap<String, u64>,
+    /// Tells the state of tables that are not in the log.
+    pub beside: u64,
+}
+
+/// One change, as a store's log records it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Its number, ascending in the order of writing.
+    pub id: u64,
+    /// The document, in the words of the log.
+    pub key: Vec<u8>,
+    /// What became of it.
+    pub change: LogChange,
+    /// When, in milliseconds since 1970.
+    pub time_ms: i64,
+    /// The version of the document after it; none after a removal.
+    pub version: Option<i64>,
+    /// The transaction it was made in.
+    pub transaction: String,
+    /// Who made it, if the log says so.
+    pub operator: Option<String>,
+    /// The node that made it.
+    pub instance: Option<String>,
+    /// The project in the words of the log, which for a removal may be that of the transaction.
+    pub project: Option<String>,
+}
+
+/// What became of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogChange {
+    /// It has this content.
+    Content(Vec<u8>),
+    /// Its content was changed by this JSON patch (RFC 6902).
+    Patch(Vec<u8>),
+    /// It was removed.
+    Removed,
+    /// Its content in the log can't be decoded, or is too large to be archived.
+    Unreadable,
+}
+
+impl LogRecord {
+    /// Leaves a content out that is larger than this. Returns the bytes of the one that is left.
+    pub fn drop_if_larger(&mut self, bytes_max: usize) -> usize {
+        match &self.change {
+            LogChange::Content(content) | LogChange::Patch(content) if content.len() <= bytes_max => content.len(),
+            LogChange::Content(_) | LogChange::Patch(_) => {
+                self.change = LogChange::Unreadable;
+                0
+            }
+            LogChange::Removed | LogChange::Unreadable => 0,
+        }
+    }
+}
