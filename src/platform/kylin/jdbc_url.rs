@@ -1,7 +1,9 @@
-//! The url of a database, `jdbc:mysql://a:3306,b/kylin?key=value`, as the JDBC drivers of Kylin read it.
+//! The url of a database, `jdbc:mysql://a:3306,b/kylin?key=value`, as the JDBC drivers of Kylin read it. What follows the
+//! scheme is read of other urls too.
 //!
 //! Not a job for a crate: the standard for URLs knows one host, and takes `jdbc` for the scheme.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -52,88 +54,99 @@ impl JdbcUrl {
     pub(super) fn parse(url: &str) -> Result<Self, Error> {
         let kinds = [Kind::PostgreSql, Kind::MySql, Kind::H2];
         let found = kinds.into_iter().find_map(|kind| Some((kind, url.strip_prefix(kind.prefix())?)));
-        match found {
+        let parsed = match found {
             Some((Kind::H2, rest)) => h2(rest),
-            Some((kind, rest)) => with_hosts(kind, rest),
-            None => Err(bad("begins with none of jdbc:postgresql:, jdbc:mysql:, jdbc:h2:")),
-        }
+            Some((kind, rest)) => with_hosts(kind, rest, Escapes::Java),
+            None => Err("begins with none of jdbc:postgresql:, jdbc:mysql:, jdbc:h2:"),
+        };
+        parsed.map_err(|why| Error::BadJdbcUrl { why })
     }
 }
 
-fn bad(why: &'static str) -> Error {
-    Error::BadJdbcUrl { why }
+/// What is wrong with a url, as the rest of a sentence.
+type Why = &'static str;
+
+/// How a url writes what can't stand in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Escapes {
+    /// As `%XX`, and a blank also as `+`: Java's `URLDecoder`, which both drivers use.
+    Java,
+    /// As `%XX`.
+    Percent,
 }
 
-fn h2(rest: &str) -> Result<JdbcUrl, Error> {
+fn h2(rest: &str) -> Result<JdbcUrl, Why> {
     let (database, properties) = rest.split_once(';').unwrap_or((rest, ""));
     if database.contains(['?', '=', '@', '&', ',']) {
-        return Err(bad("has one of `?=@&,` before the first `;`"));
+        return Err("has one of `?=@&,` before the first `;`");
     }
     let pairs = properties.split(';').filter(|pair| !pair.is_empty());
     let properties = pairs.map(pair).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     Ok(JdbcUrl { kind: Kind::H2, hosts: Vec::new(), database: database.to_owned(), properties })
 }
 
-fn with_hosts(kind: Kind, rest: &str) -> Result<JdbcUrl, Error> {
+/// Reads `//host:port,host/database?key=value`.
+pub(super) fn with_hosts(kind: Kind, rest: &str, escapes: Escapes) -> Result<JdbcUrl, Why> {
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = match (place.strip_prefix("//"), kind) {
         (Some(place), _) => place.split_once('/').unwrap_or((place, "")),
         // The driver of PostgreSQL takes `jdbc:postgresql:kylin` for a database of this machine.
         (None, Kind::PostgreSql) => ("", place.trim_start_matches('/')),
         // Which server a load balancer or a replica would answer from is not for a backup to leave open.
-        (None, _) => return Err(bad("has a mode such as loadbalance or replication: name the source, jdbc:mysql://…")),
+        (None, _) => return Err("has a mode such as loadbalance or replication: name the source, jdbc:mysql://…"),
     };
     if database.contains(['/', '@', '#', ',', '=', ';']) {
-        return Err(bad("has one of `/@#,=;` in the name of the database: give it as %2F, or see where quotes end"));
+        return Err("has one of `/@#,=;` in the name of the database: give it as %2F, or see where quotes end");
     }
     let hosts = authority.split(',').map(|one| host(one, kind)).collect::<Result<_, _>>()?;
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(pair);
-    let properties = pairs.map(|(key, value)| Ok((decode(key)?, decode(value)?))).collect::<Result<_, Error>>()?;
-    Ok(JdbcUrl { kind, hosts, database: decode(database)?, properties })
+    let properties = pairs.map(|(key, value)| Ok((decode(key, escapes)?, decode(value, escapes)?)));
+    let properties = properties.collect::<Result<_, Why>>()?;
+    Ok(JdbcUrl { kind, hosts, database: decode(database, escapes)?, properties })
 }
 
 fn pair(text: &str) -> (&str, &str) {
     text.split_once('=').unwrap_or((text, ""))
 }
 
-fn host(text: &str, kind: Kind) -> Result<(String, u16), Error> {
+fn host(text: &str, kind: Kind) -> Result<(String, u16), Why> {
     if text.contains(['@', '(']) {
-        return Err(bad("has credentials or properties within the hosts: give them as parameters"));
+        return Err("has credentials or properties within the hosts: give them as parameters");
     }
     let (host, rest) = match text.strip_prefix('[') {
         Some(bracketed) => {
-            let (host, rest) = bracketed.split_once(']').ok_or(bad("has a `[` without `]`"))?;
-            host.parse::<Ipv6Addr>().map_err(|_| bad("has no IPv6 address between `[` and `]`"))?;
+            let (host, rest) = bracketed.split_once(']').ok_or("has a `[` without `]`")?;
+            host.parse::<Ipv6Addr>().map_err(|_| "has no IPv6 address between `[` and `]`")?;
             (host, rest)
         }
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     if host.contains(|c: char| c.is_whitespace() || c.is_control() || "=;]\\%".contains(c)) {
-        return Err(bad("has a host that is no name"));
+        return Err("has a host that is no name");
     }
     let port = match (rest, rest.strip_prefix(':')) {
         ("", _) => kind.port_default(),
         (_, Some(digits)) => port(digits)?,
-        (_, None) => return Err(bad("has something else than a port after `]`")),
+        (_, None) => return Err("has something else than a port after `]`"),
     };
     Ok((if host.is_empty() { "localhost" } else { host }.to_owned(), port))
 }
 
-fn port(digits: &str) -> Result<u16, Error> {
+fn port(digits: &str) -> Result<u16, Why> {
     // `parse` alone would take `+1`.
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     let port = digits.parse().ok().filter(|port| is_number && *port > 0);
-    port.ok_or(bad("has a port that is no number from 1 to 65535 (an IPv6 address needs brackets)"))
+    port.ok_or("has a port that is no number from 1 to 65535 (an IPv6 address needs brackets)")
 }
 
-/// Decodes `%XX` and `+` as Java's `URLDecoder`, which both drivers use; like it, refuses what is malformed.
-fn decode(text: &str) -> Result<String, Error> {
+/// Decodes what is escaped; like Java, refuses what is malformed.
+pub(super) fn decode(text: &str, escapes: Escapes) -> Result<String, Why> {
     let is_escape = |after: &str| after.len() >= 2 && after.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if !text.split('%').skip(1).all(is_escape) {
-        return Err(bad("has a `%` that is not followed by two hexadecimal digits"));
+        return Err("has a `%` that is not followed by two hexadecimal digits");
     }
-    let text = text.replace('+', " ");
-    let decoded = percent_decode_str(&text).decode_utf8().map_err(|_| bad("has escapes that are not UTF-8"))?;
+    let text = if escapes == Escapes::Java { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
+    let decoded = percent_decode_str(&text).decode_utf8().map_err(|_| "has escapes that are not UTF-8")?;
     Ok(decoded.into_owned())
 }
 

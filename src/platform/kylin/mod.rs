@@ -5,10 +5,11 @@
 //! [`settings`] finds the value of `kylin.metadata.url` in the files of an installation, [`url`] reads it, and
 //! [`location`] tells which store is meant.
 //!
-//! Stores in databases: [`tables`] knows their tables and what of a document is in which column, and [`encoding`] how
+//! Stores in databases: [`database`] says how to reach one, [`tables`] knows their tables and what of a document is in which column, and [`encoding`] how
 //! content is stored in them.
 
 pub mod content;
+pub mod database;
 pub mod detect;
 pub mod doctor;
 pub mod encoding;
@@ -84,6 +85,32 @@ pub enum Error {
         /// What is wrong, as the rest of a sentence.
         why: &'static str,
     },
+    /// The url of a database can't be read.
+    #[error("the url of the database {why}")]
+    BadDatabaseUrl {
+        /// What is wrong, as the rest of a sentence.
+        why: &'static str,
+    },
+    /// The url of a database has a parameter that we do not know. It is not named, since it may be part of a password.
+    #[error(
+        "the url of the database has a parameter that is none of identifier, tls, sslrootcert, connect_timeout, \
+         statement_timeout, lock_timeout, socket_timeout, {known}"
+    )]
+    UnknownParameter {
+        /// What else there may be, for this kind of database.
+        known: &'static str,
+    },
+    /// A parameter of a url of a database can't be read.
+    #[error("the parameter {name} of the url {why}")]
+    BadParameter {
+        /// The parameter.
+        name: &'static str,
+        /// What is wrong, as the rest of a sentence.
+        why: &'static str,
+    },
+    /// The store is in H2.
+    #[error("the store is in H2, a database that only Java programs can open")]
+    H2,
     /// A password in the form `ENC('…')` can't be decrypted.
     #[error("the encrypted password {why}")]
     BadSecret {
