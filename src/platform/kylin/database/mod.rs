@@ -9,7 +9,6 @@ mod pgpass;
 mod tls;
 
 use std::fmt::{self, Write};
-use std::path::PathBuf;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -106,7 +105,13 @@ impl Database {
         let found = SCHEMES.iter().find_map(|(scheme, dialect)| Some((*dialect, url.strip_prefix(scheme)?)));
         let (dialect, rest) =
             found.ok_or(bad("begins with none of postgresql://, postgres://, mysql://, mariadb://"))?;
-        let (user, place) = rest.split_at(rest[..rest.find(['/', '?']).unwrap_or(rest.len())].rfind('@').unwrap_or(0));
+        let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+        let (user, place) = rest.split_at(authority.rfind('@').unwrap_or(0));
+        if user.is_empty() && !authority.contains('@') && rest.contains('@') {
+            return Err(bad(
+                "has a `/` or `?` before the `@`: in a password they are %2F and %3F, elsewhere `@` is %40",
+            ));
+        }
         let (username, password) = user.split_once(':').unwrap_or((user, ""));
         let username = decode(username, Escapes::Percent).map_err(bad)?;
         let password = decode(password, Escapes::Percent).map_err(bad)?;
@@ -137,6 +142,10 @@ impl Database {
         };
         for (key, value) in &properties {
             parsed.set(key, value)?;
+        }
+        if properties.contains_key("tls") && properties.keys().any(|key| matches!(key.as_str(), "sslmode" | "ssl-mode"))
+        {
+            return Err(Error::BadParameter { name: "tls", why: "is given in two spellings" });
         }
         parsed.tls.finish();
         Ok(parsed)

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -136,9 +138,9 @@ fn what_can_not_be_read_is_told_without_quoting_it() {
         ("postgresql:/h/k", "begins with none of"),
         ("mysql://u:hunter2@h", "names no database"),
         ("postgres://h", "names no database"),
-        ("mysql://u:hunter2/x@h/k", "a port that is no number"),
-        ("mysql://u:1/hunter2@h/k", "the name of the database"),
-        ("mysql://u:1?hunter2@h/k", "names no database"),
+        ("mysql://u:hunter2/x@h/k", "in a password they are %2F"),
+        ("mysql://u:hunter2", "a port that is no number"),
+        ("mysql://u:1?hunter2@h/k", "in a password they are %2F and %3F"),
         ("mysql://u:%4x@h/k", "hexadecimal"),
         (
             "mysql://u:hunter2@h/k?hunter2=1",
@@ -148,6 +150,7 @@ fn what_can_not_be_read_is_told_without_quoting_it() {
         ("postgres://h/k?ssl-mode=REQUIRED", "socket_timeout, sslmode, schema"),
         ("postgres://h/k?sslmode=hunter2", "the parameter sslmode of the url is none of disable, allow, prefer"),
         ("mysql://h/k?ssl-mode=hunter2", "the parameter ssl-mode of the url is none of DISABLED"),
+        ("mysql://h/k?tls=off&ssl-mode=REQUIRED", "the parameter tls of the url is given in two spellings"),
         ("mysql://h/k?tls=", "the parameter tls of the url is none of off, prefer, require, verify"),
         ("mysql://h/k?lock_timeout=0", "the parameter lock_timeout of the url is no number from 1"),
         ("mysql://h/k?connect_timeout=%2B1", "the parameter connect_timeout of the url is no number"),

@@ -264,7 +264,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn documents_survive_a_database(content in r"\PC*", subject in "[^\0]{0,50}", conds in "[ \n]*\\[( *\"[ a\\\\\"]*\" *)?\\]", flag in any::<bool>()) {
+        fn documents_survive_a_database(
+            content in r"\PC*",
+            subject in "[^\0]{0,50}",
+            right in "[ a\\\\\"\n]*",
+            flag in any::<bool>(),
+        ) {
             let mut values = job(&encoding::encode(content.as_bytes()));
             values[4].1 = text(&subject);
             let first = SideTable::JobInfo.to_json(&values).unwrap();
@@ -272,7 +277,7 @@ mod tests {
             prop_assert_eq!(&SideTable::JobInfo.to_json(&row).unwrap(), &first);
             prop_assert!(!first.1.contains(&b'\n'));
 
-            prop_assume!(serde_json::from_str::<serde_json::Value>(&conds).is_ok());
+            let conds = format!(" [\n {} ,\t{{ }}] ", quote(&right));
             let first = SideTable::FavoriteRule.to_json(&rule(text(&conds), Value::Int(flag.into()))).unwrap();
             // MySQL has numbers where PostgreSQL has booleans.
             let mut row = SideTable::FavoriteRule.from_json(&first.1).unwrap();
