@@ -44,7 +44,7 @@ pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress:
 }
 
 /// Refuses a key with two values: one of them would be lost.
-fn refuse_repeated_tags(tags: &[(String, String)]) -> Result<()> {
+pub(crate) fn refuse_repeated_tags(tags: &[(String, String)]) -> Result<()> {
     let mut keys = std::collections::BTreeSet::new();
     match tags.iter().find(|(key, _)| !keys.insert(key)) {
         Some((key, _)) => Err(Usage(format!("--tag: `{key}` is given twice")).into()),
@@ -78,37 +78,8 @@ fn show_plan(plan: &BackupPlan, output: &Output) -> Result<Code> {
 
 pub(crate) fn show_report(report: &BackupReport, seconds: f64, output: &Output) -> Result<Code> {
     let counts = &report.counts;
-    let head = if report.is_new {
-        format!("snapshot {} saved", short(&report.snapshot.id))
-    } else {
-        format!("nothing changed since snapshot {}, no new one was written", short(&report.snapshot.id))
-    };
-    output.say(&format!(
-        "{head}: {} ({} new, {} changed, {} removed, {} unchanged), read {}, stored {}, {seconds:.2} s",
-        count(report.snapshot.manifest.documents, "document"),
-        counts.new,
-        counts.changed,
-        counts.removed,
-        report.unchanged,
-        bytes(report.bytes_read),
-        bytes(report.bytes_stored),
-    ))?;
-    let mut fields = snapshot_fields(&report.snapshot);
-    fields.extend(as_fields(json!({
-        "is_new": report.is_new,
-        "new": counts.new,
-        "changed": counts.changed,
-        "removed": counts.removed,
-        "unchanged": report.unchanged,
-        "unread": counts.unread,
-        "skipped": counts.skipped,
-        "remarks": report.remarks.len(),
-        "read": report.read,
-        "bytes_read": report.bytes_read,
-        "bytes_stored": report.bytes_stored,
-        "seconds": seconds,
-    })));
-    output.message("backup_summary", fields.into())?;
+    output.say(&summary(report, seconds))?;
+    output.message("backup_summary", summary_fields(report, seconds).into())?;
     if !report.remarks.is_empty() {
         output.say(&format!(
             "{} told above: `metastash doctor` says more",
@@ -125,6 +96,47 @@ pub(crate) fn show_report(report: &BackupReport, seconds: f64, output: &Output) 
         ))?;
     }
     Ok(Code::Unread)
+}
+
+/// Returns what a backup did, in one line.
+pub(crate) fn summary(report: &BackupReport, seconds: f64) -> String {
+    let counts = &report.counts;
+    let head = if report.is_new {
+        format!("snapshot {} saved", short(&report.snapshot.id))
+    } else {
+        format!("nothing changed since snapshot {}, no new one was written", short(&report.snapshot.id))
+    };
+    format!(
+        "{head}: {} ({} new, {} changed, {} removed, {} unchanged), read {}, stored {}, {seconds:.2} s",
+        count(report.snapshot.manifest.documents, "document"),
+        counts.new,
+        counts.changed,
+        counts.removed,
+        report.unchanged,
+        bytes(report.bytes_read),
+        bytes(report.bytes_stored),
+    )
+}
+
+/// Returns the fields that say what a backup did.
+pub(crate) fn summary_fields(report: &BackupReport, seconds: f64) -> serde_json::Map<String, serde_json::Value> {
+    let counts = &report.counts;
+    let mut fields = snapshot_fields(&report.snapshot);
+    fields.extend(as_fields(json!({
+        "is_new": report.is_new,
+        "new": counts.new,
+        "changed": counts.changed,
+        "removed": counts.removed,
+        "unchanged": report.unchanged,
+        "unread": counts.unread,
+        "skipped": counts.skipped,
+        "remarks": report.remarks.len(),
+        "read": report.read,
+        "bytes_read": report.bytes_read,
+        "bytes_stored": report.bytes_stored,
+        "seconds": seconds,
+    })));
+    fields
 }
 
 /// Returns the fields of a JSON object.
