@@ -9,7 +9,9 @@ use metastash::ops::check::Part;
 use metastash::platform::kylin::layout::{Layout, Level};
 use metastash::repo::snapshot::Reference;
 
+use super::forget::ForgetArgs;
 use super::values::{Place, Side, parse_label, parse_part, parse_share, parse_tag};
+use super::watch::WatchArgs;
 
 /// Back up, compare and restore the metadata of data platforms
 ///
@@ -168,6 +170,26 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Take a snapshot of the store again and again, until stopped
+    ///
+    /// Each run is a backup that writes no snapshot when nothing changed, and then forgets what the rules do not keep of its
+    /// own host, store and scope. A run that fails is told and tried again. Ends at SIGTERM and Ctrl-C: with 0 while it
+    /// waits, with 143 or 130 when a run is interrupted.
+    #[command(
+        after_help = "Examples:\n  metastash watch --every 5m --keep-last 12 --keep-hourly 24 --keep-daily 30\n  \
+                            metastash watch --every 1h --jitter 20% --project sales --tag by=watch"
+    )]
+    Watch(WatchArgs),
+    /// Take snapshots out of sight: those that no rule keeps, or those that are named
+    ///
+    /// Rules look at backups without a label, for each host, store and scope on its own; the newest stays in any case. Labelled
+    /// snapshots go only by name. `forget --undo` puts a snapshot back. No space is freed.
+    #[command(
+        after_help = "Examples:\n  metastash forget --keep-last 3 --keep-daily 14 --keep-monthly 12 --dry-run\n  \
+                            metastash forget before-upgrade 7d41a2\n  \
+                            metastash forget --undo 7d41a2"
+    )]
+    Forget(ForgetArgs),
     /// Verify the repository
     ///
     /// Without --read-data: that everything the snapshots refer to exists. With it: that every stored byte is what it
@@ -197,6 +219,8 @@ impl Command {
             | Self::Doctor(_)
             | Self::Export(_)
             | Self::Import(_)
+            | Self::Forget(_)
+            | Self::Watch(_)
             | Self::Metastore { .. } => true,
             Self::Diff(args) => matches!(args.after, Side::Live),
             Self::Init | Self::Snapshots(_) | Self::Ls(_) | Self::Cat(_) | Self::Stats | Self::Completions { .. } => {
@@ -245,6 +269,9 @@ pub(crate) struct SnapshotsArgs {
     /// Only those with this tag
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
     pub tags: Vec<(String, String)>,
+    /// Those that were forgotten and can be put back, instead
+    #[arg(long)]
+    pub forgotten: bool,
 }
 
 #[derive(Debug, Args)]

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress:
 }
 
 /// Refuses a key with two values: one of them would be lost.
-fn refuse_repeated_tags(tags: &[(String, String)]) -> Result<()> {
+pub(crate) fn refuse_repeated_tags(tags: &[(String, String)]) -> Result<()> {
     let mut keys = std::collections::BTreeSet::new();
     match tags.iter().find(|(key, _)| !keys.insert(key)) {
         Some((key, _)) => Err(Usage(format!("--tag: `{key}` is given twice")).into()),
@@ -88,51 +88,12 @@ pub(crate) fn show_report(
     output: &Output,
 ) -> Result<Code> {
     let counts = &report.counts;
-    let head = if report.is_new {
-        format!("snapshot {} saved", short(&report.snapshot.id))
-    } else {
-        format!("nothing changed since snapshot {}, no new one was written", short(&report.snapshot.id))
-    };
-    output.say(&format!(
-        "{head}: {} ({} new, {} changed, {} removed, {} unchanged), read {}, stored {}, {seconds:.2} s",
-        count(report.snapshot.manifest.documents, "document"),
-        counts.new,
-        counts.changed,
-        counts.removed,
-        report.unchanged,
-        bytes(report.bytes_read),
-        bytes(report.bytes_stored),
-    ))?;
-    let (log, why) = match &report.following {
-        Following::No => ("none", None),
-        Following::Followed => ("followed", None),
-        Following::FellBack(why) => ("fell_back", Some(why)),
-    };
-    if let Some(why) = why {
-        output.result(&format!("the audit log was not followed, all versions were compared: {why}"))?;
-    }
+    output.say(&summary(report, seconds))?;
     if report.following == Following::Followed {
         output.detail("the audit log was followed: only what it names was looked at")?;
     }
-    let mut fields = snapshot_fields(&report.snapshot);
-    fields.extend(as_fields(json!({
-        "is_new": report.is_new,
-        "new": counts.new,
-        "changed": counts.changed,
-        "removed": counts.removed,
-        "unchanged": report.unchanged,
-        "unread": counts.unread,
-        "skipped": counts.skipped,
-        "remarks": report.remarks.len(),
-        "read": report.read,
-        "bytes_read": report.bytes_read,
-        "bytes_stored": report.bytes_stored,
-        "log": log,
-        "log_why": why,
-        "verified": report.verified,
-        "seconds": seconds,
-        "seconds_after_connect": seconds_after_connect,
-    })));
+    let mut fields = summary_fields(report, seconds);
+    fields.insert("seconds_after_connect".to_owned(), json!(seconds_after_connect));
     output.message("backup_summary", fields.into())?;
     if !report.remarks.is_empty() {
         output.say(&format!(
@@ -150,6 +111,63 @@ pub(crate) fn show_report(
         ))?;
     }
     Ok(Code::Unread)
+}
+
+/// Returns what a backup did, in one line.
+pub(crate) fn summary(report: &BackupReport, seconds: f64) -> String {
+    let counts = &report.counts;
+    let head = if report.is_new {
+        format!("snapshot {} saved", short(&report.snapshot.id))
+    } else {
+        format!("nothing changed since snapshot {}, no new one was written", short(&report.snapshot.id))
+    };
+    format!(
+        "{head}: {} ({} new, {} changed, {} removed, {} unchanged), read {}, stored {}, {seconds:.2} s",
+        count(report.snapshot.manifest.documents, "document"),
+        counts.new,
+        counts.changed,
+        counts.removed,
+        report.unchanged,
+        bytes(report.bytes_read),
+        bytes(report.bytes_stored),
+    ) + &fallback(report)
+}
+
+/// Says why all of a store was looked at though it has a log of changes.
+fn fallback(report: &BackupReport) -> String {
+    match &report.following {
+        Following::FellBack(why) => format!("; the audit log was not followed, all versions were compared: {why}"),
+        Following::No | Following::Followed => String::new(),
+    }
+}
+
+/// Returns the fields that say what a backup did.
+pub(crate) fn summary_fields(report: &BackupReport, seconds: f64) -> serde_json::Map<String, serde_json::Value> {
+    let counts = &report.counts;
+    let (log, why) = match &report.following {
+        Following::No => ("none", None),
+        Following::Followed => ("followed", None),
+        Following::FellBack(why) => ("fell_back", Some(why)),
+    };
+    let mut fields = snapshot_fields(&report.snapshot);
+    fields.extend(as_fields(json!({
+        "is_new": report.is_new,
+        "new": counts.new,
+        "changed": counts.changed,
+        "removed": counts.removed,
+        "unchanged": report.unchanged,
+        "unread": counts.unread,
+        "skipped": counts.skipped,
+        "remarks": report.remarks.len(),
+        "read": report.read,
+        "bytes_read": report.bytes_read,
+        "bytes_stored": report.bytes_stored,
+        "log": log,
+        "log_why": why,
+        "verified": report.verified,
+        "seconds": seconds,
+    })));
+    fields
 }
 
 /// Returns the fields of a JSON object.

@@ -20,14 +20,21 @@ pub(crate) enum Code {
     Damaged,
 }
 
+impl Code {
+    /// Returns the number.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Unread => 3,
+            Self::Different => 4,
+            Self::Damaged => 13,
+        }
+    }
+}
+
 impl From<Code> for ExitCode {
     fn from(code: Code) -> Self {
-        ExitCode::from(match code {
-            Code::Done => 0,
-            Code::Unread => 3,
-            Code::Different => 4,
-            Code::Damaged => 13,
-        })
+        ExitCode::from(code.number())
     }
 }
 
@@ -72,8 +79,7 @@ pub(crate) fn failure(error: &anyhow::Error, json: bool, signal: Option<i32>) ->
     }
     let hint = hint_for(error);
     if json {
-        let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-        print_json(code, &causes.join(": "), hint.as_deref());
+        print_json(code, &in_one_line(error), hint.as_deref());
     } else {
         let mut text = format!("error: {error}\n");
         error.chain().skip(1).for_each(|cause| text.push_str(&format!("  caused by: {cause}\n")));
@@ -85,12 +91,19 @@ pub(crate) fn failure(error: &anyhow::Error, json: bool, signal: Option<i32>) ->
     ExitCode::from(code)
 }
 
+/// Returns a failure and its causes.
+pub(crate) fn in_one_line(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.join(": ")
+}
+
 fn print_json(code: u8, message: &str, hint: Option<&str>) {
     let line = json!({"message_type": "exit_error", "code": code, "message": message, "hint": hint});
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-fn is_interruption(error: &anyhow::Error) -> bool {
+/// Tells whether a signal ended the operation.
+pub(crate) fn is_interruption(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(ops::Error::Interrupted))
             || matches!(cause.downcast_ref(), Some(endpoint::Error::Interrupted))
@@ -106,7 +119,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     output.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn code_of(error: &anyhow::Error) -> u8 {
+/// Returns the exit code of a failure.
+pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
         return refusal.code;
     }
@@ -148,7 +162,8 @@ fn code_of_store(error: &endpoint::Error) -> u8 {
     }
 }
 
-fn hint_for(error: &anyhow::Error) -> Option<String> {
+/// Returns what can be done about a failure.
+pub(crate) fn hint_for(error: &anyhow::Error) -> Option<String> {
     if let Some(refusal) = error.downcast_ref::<Refusal>() {
         return Some(refusal.hint.clone());
     }
@@ -187,6 +202,8 @@ fn hint_for_repository(error: &repo::Error) -> Option<String> {
         repo::Error::AmbiguousSnapshot { .. } => "give more digits of the id",
         repo::Error::TooLarge { .. } => "back up parts of the store on their own, with `--project`",
         repo::Error::Outrun => "run it again: what it stored is reused",
+        repo::Error::NotForgotten { .. } => "`metastash snapshots --forgotten` lists all; `latest` is none of them",
+        repo::Error::Fading { .. } => "try again after the next prune, which un-marks what still counts",
         repo::Error::Damaged { .. } | repo::Error::MissingChunk { .. } => {
             "`metastash check --read-data` lists every document this affects"
         }

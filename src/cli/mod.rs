@@ -10,16 +10,19 @@ mod doctor;
 mod exit;
 mod export;
 mod fetch;
+mod forget;
 mod import;
 mod metastore;
 mod open;
 mod output;
 mod progress;
 mod restore;
+mod schedule;
 mod snapshots;
 mod stats;
 mod store;
 mod values;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -68,6 +71,8 @@ fn dispatch(cli: &Cli, output: &Output, progress: &Progress<'_>) -> anyhow::Resu
         Command::Export(args) => export::run(args, global, output, progress),
         Command::Import(args) => import::run(args, global, output, progress),
         Command::Metastore { arguments } => metastore::run(arguments, global, output, progress),
+        Command::Watch(args) => watch::run(args, global, output, progress),
+        Command::Forget(args) => forget::run(args, global, output, progress),
         Command::Check(args) => check::run(args, global, output, progress),
         Command::Stats => stats::run(global, output),
         Command::Completions { shell } => {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use metastash::repo::Repository;
 use metastash::repo::snapshot::{Reason, Snapshot};
 use serde_json::{Map, Value, json};
 
@@ -21,12 +22,11 @@ pub(crate) fn init(global: &Global, output: &Output) -> Result<Code> {
 
 pub(crate) fn run(args: &SnapshotsArgs, global: &Global, output: &Output) -> Result<Code> {
     let repo = open::repository(global)?;
+    if args.forgotten {
+        return run_forgotten(args, &repo, output);
+    }
     let mut list = repo.snapshots()?;
-    list.snapshots.retain(|snapshot| {
-        let manifest = &snapshot.manifest;
-        args.project.as_ref().is_none_or(|project| open::may_hold(&repo, manifest, project))
-            && args.tags.iter().all(|(key, value)| manifest.tags.get(key) == Some(value))
-    });
+    list.snapshots.retain(|snapshot| is_asked_for(snapshot, args, &repo));
     for snapshot in &list.snapshots {
         output.message("snapshot", snapshot_fields(snapshot).into())?;
     }
@@ -36,6 +36,47 @@ pub(crate) fn run(args: &SnapshotsArgs, global: &Global, output: &Output) -> Res
     output.say(&count(list.snapshots.len() as u64, "snapshot"))?;
     match list.unreadable.into_iter().next() {
         // All that can be shown was shown; what can't must not go by unnoticed.
+        Some(error) => {
+            output.finish()?;
+            Err(error.into())
+        }
+        None => Ok(Code::Done),
+    }
+}
+
+fn is_asked_for(snapshot: &Snapshot, args: &SnapshotsArgs, repo: &Repository) -> bool {
+    let manifest = &snapshot.manifest;
+    args.project.as_ref().is_none_or(|project| open::may_hold(repo, manifest, project))
+        && args.tags.iter().all(|(key, value)| manifest.tags.get(key) == Some(value))
+}
+
+/// Lists the forgotten snapshots, with the time when each was forgotten.
+fn run_forgotten(args: &SnapshotsArgs, repo: &Repository, output: &Output) -> Result<Code> {
+    let mut list = repo.forgotten()?;
+    list.forgotten.retain(|record| is_asked_for(&record.snapshot, args, repo));
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header(["id", "time", "forgotten", "scope", "documents", "notes", "store"]);
+    for record in &list.forgotten {
+        let manifest = &record.snapshot.manifest;
+        let mut fields = snapshot_fields(&record.snapshot);
+        fields.insert("forgotten".to_owned(), json!(utc_time(record.forgotten_ms)));
+        output.message("snapshot", fields.into())?;
+        table.add_row([
+            short(&record.snapshot.id),
+            local_time(manifest.time_ms),
+            local_time(record.forgotten_ms),
+            manifest.scope.to_string(),
+            manifest.documents.to_string(),
+            notes(&record.snapshot),
+            format!("{}:{}", manifest.host, manifest.store),
+        ]);
+    }
+    if !list.forgotten.is_empty() {
+        output.result(&table.to_string())?;
+    }
+    output.say(&format!("{} forgotten", count(list.forgotten.len() as u64, "snapshot")))?;
+    match list.unreadable.into_iter().next() {
         Some(error) => {
             output.finish()?;
             Err(error.into())
@@ -71,7 +112,8 @@ fn table(snapshots: &[Snapshot]) -> Table {
     table
 }
 
-fn notes(snapshot: &Snapshot) -> String {
+/// Returns what else is to be said of a snapshot: label, tags, what a checkpoint was taken for.
+pub(crate) fn notes(snapshot: &Snapshot) -> String {
     let manifest = &snapshot.manifest;
     let mut notes: Vec<String> = manifest.label.iter().cloned().collect();
     notes.extend(manifest.tags.iter().map(|(key, value)| format!("{key}={value}")));

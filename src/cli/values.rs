@@ -1,7 +1,9 @@
 //! What arguments can say, and how their text is read.
 
 use std::str::FromStr;
+use std::time::Duration;
 
+use jiff::{Span, SpanRelativeTo};
 use metastash::model::path::EntryPath;
 use metastash::ops::check::Part;
 use metastash::repo::snapshot::Reference;
@@ -83,6 +85,32 @@ pub(super) fn parse_part(text: &str) -> Result<Part, String> {
     }
 }
 
+/// Reads a span of the calendar, such as `2mo 15d`.
+pub(super) fn parse_span(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|_| format!("{SPAN_EXPECTED}, such as `36h` or `2mo 15d`"))?;
+    if span.is_positive() { Ok(span) } else { Err("it must be more than nothing".to_owned()) }
+}
+
+/// Reads a duration of a second to a year, in which a day has 24 hours.
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+    const SECS_MAX: u64 = 366 * 24 * 60 * 60;
+    let expected = || format!("{SPAN_EXPECTED}, such as `5m` or `1h 30m`");
+    let span: Span = text.parse().map_err(|_| expected())?;
+    let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;
+    match Duration::try_from(signed) {
+        Ok(interval) if (1..=SECS_MAX).contains(&interval.as_secs()) => Ok(interval),
+        _ => Err("it must be from one second to one year".to_owned()),
+    }
+}
+
+/// Reads a number of percent.
+pub(super) fn parse_percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number.filter(|percent| *percent <= 100).ok_or_else(|| "`N%` is expected, with N from 0 to 100".to_owned())
+}
+
+const SPAN_EXPECTED: &str = "numbers with units are expected";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,5 +137,31 @@ mod tests {
         assert_eq!(place.path.unwrap().to_string(), "a/b:c");
         assert!("latest".parse::<Place>().unwrap().path.is_none());
         assert!("latest:../x".parse::<Place>().is_err());
+    }
+
+    #[test]
+    fn intervals_are_neither_too_short_nor_too_long() {
+        assert_eq!(parse_interval("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(parse_interval("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_interval("1d"), Ok(Duration::from_secs(86_400)));
+        for bad in ["", "5", "m", "0s", "999ms", "-5m", "1mo", "2y", "5m ago", "99999999h"] {
+            assert!(parse_interval(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn spans_go_by_the_calendar() {
+        assert!(parse_span("1y 2mo 15d").is_ok());
+        for bad in ["", "0d", "-1d", "1d ago", "soon"] {
+            assert!(parse_span(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn percents_end_at_a_hundred() {
+        assert_eq!((parse_percent("10%"), parse_percent("0"), parse_percent("100%")), (Ok(10), Ok(0), Ok(100)));
+        for bad in ["", "%", "101%", "-1%", "1.5%"] {
+            assert!(parse_percent(bad).is_err(), "{bad}");
+        }
     }
 }

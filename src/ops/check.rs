@@ -84,7 +84,7 @@ pub fn check(repo: &Repository, depth: Depth, monitor: &dyn Monitor) -> Result<C
     let list = repo.snapshots()?;
     let index = repo.index()?;
     let mut report = CheckReport { snapshots: list.snapshots.len() as u64, ..CheckReport::default() };
-    for error in list.unreadable {
+    for error in list.unreadable.into_iter().chain(repo.stray_records()?) {
         report.note(error)?;
     }
     report.findings.extend(index.damaged().iter().map(|error| Finding { error: copy_of(error) }));

@@ -6,6 +6,7 @@ pub mod chunks;
 pub mod codec;
 pub mod config;
 pub mod cut;
+pub mod forgotten;
 pub mod format;
 pub mod index;
 pub mod packer;
@@ -88,6 +89,18 @@ pub enum Error {
     /// A backup took so long that a prune may have run all through it.
     #[error("packs this backup relies on were marked for removal while it ran")]
     Outrun,
+    /// No forgotten snapshot fits these words.
+    #[error("there is no forgotten snapshot `{reference}`")]
+    NotForgotten {
+        /// The user's words.
+        reference: String,
+    },
+    /// What a forgotten snapshot holds may be removed by a prune at any time.
+    #[error("snapshot {snapshot} cannot be put back: packs it relies on are marked for removal")]
+    Fading {
+        /// The short id of the snapshot.
+        snapshot: String,
+    },
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),

@@ -119,7 +119,12 @@ pub struct SnapshotList {
 impl Snapshot {
     /// Returns the name of the snapshot's file.
     pub(super) fn object(&self) -> String {
-        FileName { time: file_time(self.manifest.time_ms), id: self.id }.object()
+        format!("{FOLDER}/{}", self.file_name())
+    }
+
+    /// Returns the name of the snapshot's file within its folder.
+    pub(super) fn file_name(&self) -> FileName {
+        FileName { time: file_time(self.manifest.time_ms), id: self.id }
     }
 }
 
@@ -132,25 +137,37 @@ impl Manifest {
 
 /// The name of a snapshot's file: `<UTC time>-<id>`, so that a plain listing tells the newest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct FileName {
-    time: String,
-    id: SnapshotId,
+pub(super) struct FileName {
+    pub(super) time: String,
+    pub(super) id: SnapshotId,
 }
 
 impl FileName {
-    fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         let (time, id) = name.split_once('-')?;
         Some(Self { time: time.to_owned(), id: id.parse().ok()? })
     }
 
     fn object(&self) -> String {
-        format!("{FOLDER}/{}-{}", self.time, self.id)
+        format!("{FOLDER}/{self}")
     }
 }
 
-fn file_time(time_ms: i64) -> String {
+impl std::fmt::Display for FileName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.time, self.id)
+    }
+}
+
+pub(super) fn file_time(time_ms: i64) -> String {
     let time = Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::UNIX_EPOCH);
     time.strftime("%Y%m%dT%H%M%S.%3fZ").to_string()
+}
+
+/// Tells whether a word may be the first digits of an id. Shorter ones would take words that are meant as labels.
+pub(super) fn may_be_digits(word: &str) -> bool {
+    const DIGITS_MIN: usize = 4;
+    word.len() >= DIGITS_MIN && word.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// How a user names a snapshot.
@@ -258,9 +275,7 @@ impl Repository {
     }
 
     fn snapshots_by_digits(&self, digits: &str) -> Result<Vec<Snapshot>> {
-        // Shorter ones would take words that are meant as labels.
-        const DIGITS_MIN: usize = 4;
-        if digits.len() < DIGITS_MIN || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        if !may_be_digits(digits) {
             return Ok(Vec::new());
         }
         let digits = digits.to_ascii_lowercase();
@@ -281,7 +296,7 @@ impl Repository {
         Ok(Snapshot { id: name.id, manifest })
     }
 
-    fn snapshot_names(&self) -> Result<Vec<FileName>> {
+    pub(super) fn snapshot_names(&self) -> Result<Vec<FileName>> {
         let objects = self.storage.list(FOLDER)?;
         let mut names: Vec<_> = objects.iter().filter_map(|object| FileName::parse(&object.name)).collect();
         names.sort_unstable();
@@ -303,14 +318,19 @@ impl Repository {
             Err(e) if e.kind == ErrorKind::NotFound => return Ok(None),
             result => result?,
         };
-        let damaged = |what: &str| Error::Damaged { object: format!("snapshot {}", name.id), what: what.to_owned() };
+        Ok(Some(self.decode_snapshot(name.id, &file)?))
+    }
+
+    /// Reads the bytes of a snapshot, and verifies them.
+    pub(super) fn decode_snapshot(&self, id: SnapshotId, file: &[u8]) -> Result<Snapshot> {
         // The hash goes first: a flipped bit must not pass for a newer format.
-        let manifest = format::snapshot::decode(&file, &self.codec);
-        if SnapshotId::of(&file) != name.id {
-            return Err(damaged("its bytes do not match its name"));
+        let manifest = format::snapshot::decode(file, &self.codec);
+        if SnapshotId::of(file) != id {
+            let what = "its bytes do not match its name".to_owned();
+            return Err(Error::Damaged { object: format!("snapshot {id}"), what });
         }
-        let manifest = manifest.map_err(|e| Error::from_format(format!("snapshot {}", name.id), e))?;
-        Ok(Some(Snapshot { id: name.id, manifest }))
+        let manifest = manifest.map_err(|e| Error::from_format(format!("snapshot {id}"), e))?;
+        Ok(Snapshot { id, manifest })
     }
 }
 

@@ -40,7 +40,7 @@ impl<'r> Claims<'r> {
     /// # Errors
     /// When the index can't be loaded.
     pub fn begin(repo: &'r Repository) -> Result<Self> {
-        let began = Began { clock: Instant::now(), wall: SystemTime::now() };
+        let began = Began::now();
         repo.forget_index();
         // A frame that was decoded earlier does not show that its pack is still there.
         repo.frames.clear();
@@ -214,13 +214,17 @@ impl Claims<'_> {
 
 /// When a session began, by two clocks: one does not jump, the other goes on while the machine sleeps.
 #[derive(Debug, Clone, Copy)]
-struct Began {
+pub(super) struct Began {
     clock: Instant,
     wall: SystemTime,
 }
 
 impl Began {
-    fn elapsed(&self) -> Duration {
+    pub(super) fn now() -> Self {
+        Self { clock: Instant::now(), wall: SystemTime::now() }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
         self.clock.elapsed().max(self.wall.elapsed().unwrap_or_default())
     }
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod damage;
 mod dropin;
 mod everyday;
+mod forget;
 mod guards;
 mod help;
 mod json;
@@ -16,6 +17,7 @@ mod readme;
 mod restores;
 mod signals;
 mod transfer;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

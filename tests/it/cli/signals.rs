@@ -16,7 +16,7 @@ const MANY: usize = 10_000;
 /// Moments at which a running command is stopped.
 const MOMENTS: u32 = 12;
 
-fn with_many(documents: usize) -> Sandbox {
+pub(super) fn with_many(documents: usize) -> Sandbox {
     let sandbox = Sandbox::empty();
     for n in 0..documents {
         let folder = sandbox.path(&format!("store/p{}/k{}", n % 3, n % 40));
