@@ -281,6 +281,8 @@ fn planner_for<'a>(
     let taken_in: Option<Layout> = snapshot.manifest.layout.parse().ok();
     let leaves = move |path: &EntryPath| match (keeps, ignores) {
         _ if taken_in.is_some_and(|layout| layout.name_of(path).is_none()) => Leaves::Always,
+        // What only backups have is not lost in a store that has no place for it.
+        _ if layout.is_some_and(|layout| layout.is_of_backup(path)) && !listing.has_place(path) => Leaves::Always,
         (_, Some(layout)) if layout.is_of_backup(path) => Leaves::Always,
         (Some(layout), _) if layout.is_permissions(path) => Leaves::What,
         _ => Leaves::Nothing,
