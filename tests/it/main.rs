@@ -13,6 +13,7 @@ mod formats;
 mod guards;
 mod kylin;
 mod roundtrip;
+mod sql;
 mod support;
 mod writers;
 mod zip;
