@@ -6,5 +6,9 @@
 #![allow(dead_code, reason = "the stage offers more than each test needs, and is also used for benches")]
 
 mod connection;
+mod encoding;
+mod kylin_db;
+mod kylin_rows;
+mod kylin_tables;
 mod servers;
 mod stage;

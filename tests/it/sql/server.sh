@@ -77,7 +77,8 @@ fi
 make_own() { # PATH...
     [ -z "$as" ] || chown "$account" "$@"
 }
-mkdir data && make_own data
+# Servers of MySQL delete each other's temporary tables if they share a directory for them.
+mkdir data tmp && make_own data tmp
 
 # ---- certificates
 
@@ -121,7 +122,7 @@ GRANT ALL ON *.* TO admin@'%' WITH GRANT OPTION;
 END
     chmod 644 init.sql
     # shellcheck disable=SC2086 # several words
-    $as mariadb-install-db --no-defaults --datadir="$dir/data" --skip-test-db --skip-name-resolve \
+    $as mariadb-install-db --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --skip-test-db --skip-name-resolve \
         --auth-root-authentication-method=normal --innodb-log-file-size=8M --innodb-flush-log-at-trx-commit=0
 }
 
@@ -137,8 +138,8 @@ run_postgresql() {
 
 # A commit is with the system when it is acknowledged, so that a killed server keeps it.
 run_mysql() {
-    exec $as "$bin/mariadbd" --no-defaults --datadir="$dir/data" --port="$port" --bind-address=127.0.0.1 \
-        --socket=mysql.sock --pid-file=mysql.pid --init-file="$dir/init.sql" --skip-name-resolve \
+    exec $as "$bin/mariadbd" --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --port="$port" \
+        --bind-address=127.0.0.1 --socket=mysql.sock --pid-file=mysql.pid --init-file="$dir/init.sql" --skip-name-resolve \
         --max-connections=100 --max-allowed-packet=16M --character-set-server=utf8 --innodb-buffer-pool-size=128M \
         --innodb-log-file-size=128M --innodb-flush-log-at-trx-commit=2 --innodb-doublewrite=0 \
         --ssl-ca="$dir/ca.pem" --ssl-cert="$dir/server.pem" --ssl-key="$dir/server.key"

@@ -2,11 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::connection::{BOTH, Connection, Value};
+use super::encoding::{Compress, decode, encode, pretty};
+use super::kylin_db::{ID, contents, create_new, create_old, dump, load_side_folders, load_tree, read_tree};
+use super::kylin_tables::Release;
 use super::servers::{READER, SECURED, Server, scratch_database};
 
 #[test]
@@ -96,5 +99,82 @@ fn servers_go_when_their_test_is_killed() {
     while servers.iter().any(is_there) {
         assert!(Instant::now() < until, "it is still there: {servers:?}");
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+#[test]
+fn contents_are_encoded_as_kylin_does() {
+    let content = br#"{"a" : 1}"#;
+    let stored = encode(content);
+    assert_eq!(&stored[..6], b"GZIP\x78\x01");
+    assert_eq!((decode(&stored), decode(content)), (content.to_vec(), content.to_vec()));
+    assert_eq!(encode(&stored), stored);
+    assert_eq!(encode(b""), b"");
+    let json = serde_json::from_slice(content).unwrap();
+    assert_eq!(pretty(&json), b"{\n  \"a\" : 1\n}");
+}
+
+#[test]
+fn a_new_tree_comes_back_as_it_was() {
+    let files = read_tree(&fixture("learn_kylin"));
+    for kind in BOTH {
+        for (release, compress) in
+            [(Release::V502, Compress::All), (Release::V500, Compress::None), (Release::V502, Compress::Mixed)]
+        {
+            let db = scratch_database(kind);
+            create_new(&db, ID, release);
+            assert_eq!(load_tree(&db, ID, &fixture("learn_kylin"), compress), files.len());
+            let rows = dump(&db, ID);
+            assert_eq!(contents(&rows), files, "{kind:?}");
+            let compressed = rows.values().filter(|row| row.stored.starts_with(b"GZIP")).count();
+            match compress {
+                Compress::All => assert_eq!(compressed, files.len()),
+                Compress::None => assert_eq!(compressed, 0),
+                Compress::Mixed => assert!(compressed > 0 && compressed < files.len()),
+            }
+            let model = &rows["MODEL/1fb9ceda-2f9c-2c57-d5c3-05b7f74563ac"];
+            assert_eq!(model.project.as_deref(), Some("learn_kylin"));
+            assert_eq!(model.columns["alias"], "shop_stock".into());
+            assert_eq!(model.columns["uuid"], "1fb9ceda-2f9c-2c57-d5c3-05b7f74563ac".into());
+            assert!(model.id > 0 && model.mvcc == 0 && model.ts > 1_700_000_000_000);
+            let table = &rows["TABLE_INFO/retail.TILLS.STORE"];
+            assert_eq!(table.columns.get("db_name"), (release == Release::V502).then_some(&"TILLS".into()));
+            let column = &rows["COMPUTE_COLUMN/1f065b2d-6edf-d279-8edf-9abbc9a245d9"].columns;
+            let hashed = match release {
+                Release::V500 => "488e5625921b78d6f00c60de51baf2ee",
+                Release::V502 => "fde8648a4d27d669d2bd6f106f04f544",
+            };
+            assert_eq!((&column["expression_md5"], &column["reference_count"]), (&hashed.into(), &Value::Null));
+        }
+    }
+}
+
+#[test]
+fn an_old_tree_comes_back_as_it_was() {
+    let files = read_tree(&fixture("kylin_old"));
+    assert!(files.contains_key("/_global/user/ADMIN") && !files.contains_key("/_image"));
+    for kind in BOTH {
+        let db = scratch_database(kind);
+        create_old(&db, ID);
+        load_tree(&db, ID, &fixture("kylin_old"), Compress::Mixed);
+        assert_eq!(contents(&dump(&db, ID)), files);
+    }
+}
+
+#[test]
+fn side_folders_become_rows() {
+    for kind in BOTH {
+        let db = scratch_database(kind);
+        create_new(&db, ID, Release::V502);
+        let files = load_tree(&db, ID, &fixture("kylin_backup/core_meta"), Compress::All);
+        assert_eq!(dump(&db, ID).len(), files);
+        assert_eq!(load_side_folders(&db, ID, &fixture("kylin_backup")), 5);
+        assert_eq!(db.number(&format!("SELECT count(*) FROM {ID}_job_info_v2")), 2);
+        let conds = db.query(&format!("SELECT conds FROM {ID}_favorite_rule"), &[]);
+        assert!(conds[0][0].text().unwrap().starts_with("[{"));
     }
 }
