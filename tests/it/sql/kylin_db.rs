@@ -77,6 +77,13 @@ pub(crate) fn dump(db: &Db, id: &str) -> Rows {
 /// Does what [`dump`] does, through any connection that is in no transaction.
 pub(crate) fn read_rows(connection: &mut Connection, id: &str) -> Result<Rows> {
     begin_repeatable_read(connection)?;
+    let rows = read_rows_here(connection, id)?;
+    connection.batch("COMMIT")?;
+    Ok(rows)
+}
+
+/// Reads all rows of metadata within a transaction.
+pub(crate) fn read_rows_here(connection: &mut Connection, id: &str) -> Result<Rows> {
     let columns = Columns::read(connection, id)?;
     let mut rows = Rows::new();
     for type_name in columns.types() {
@@ -92,7 +99,6 @@ pub(crate) fn read_rows(connection: &mut Connection, id: &str) -> Result<Rows> {
             rows.insert(row[0].text().unwrap().to_owned(), new);
         }
     }
-    connection.batch("COMMIT")?;
     Ok(rows)
 }
 

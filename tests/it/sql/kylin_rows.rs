@@ -55,6 +55,11 @@ impl Columns {
         Ok(Self { id: id.to_owned(), own, hashes_expressions })
     }
 
+    /// Returns the identifier.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Returns the types that have a table.
     pub(crate) fn types(&self) -> impl Iterator<Item = &'static str> {
         self.own.keys().copied()

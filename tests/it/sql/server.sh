@@ -123,7 +123,7 @@ END
     chmod 644 init.sql
     # shellcheck disable=SC2086 # several words
     $as mariadb-install-db --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --skip-test-db --skip-name-resolve \
-        --auth-root-authentication-method=normal --innodb-log-file-size=8M --innodb-flush-log-at-trx-commit=0
+        --auth-root-authentication-method=normal --innodb-log-file-size=8M --innodb-flush-method=nosync
 }
 
 "create_$kind" >log 2>&1 || fail "the server's directory can't be set up: $(tail -n 3 log | tr '\n' ' ')"
@@ -141,7 +141,7 @@ run_mysql() {
     exec $as "$bin/mariadbd" --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --port="$port" \
         --bind-address=127.0.0.1 --socket=mysql.sock --pid-file=mysql.pid --init-file="$dir/init.sql" --skip-name-resolve \
         --max-connections=100 --max-allowed-packet=16M --character-set-server=utf8 --innodb-buffer-pool-size=128M \
-        --innodb-log-file-size=128M --innodb-flush-log-at-trx-commit=2 --innodb-doublewrite=0 \
+        --innodb-log-file-size=128M --innodb-flush-log-at-trx-commit=2 --innodb-doublewrite=0 --innodb-flush-method=nosync \
         --ssl-ca="$dir/ca.pem" --ssl-cert="$dir/server.pem" --ssl-key="$dir/server.key"
 }
 
