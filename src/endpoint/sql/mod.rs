@@ -195,12 +195,7 @@ impl Source for SqlStore {
         Ok(Box::new(self.list(schema, scope, monitor)?))
     }
 
-    fn scan_since(
-        &self,
-        since: &LogPosition,
-        besides: &[(EntryPath, Stamp)],
-        monitor: &dyn Monitor,
-    ) -> Result<Since> {
+    fn scan_since(&self, since: &LogPosition, besides: &[(EntryPath, Stamp)], monitor: &dyn Monitor) -> Result<Since> {
         let Some(schema) = &self.schema else { return Ok(Since::Unknown("there are no tables".to_owned())) };
         monitor.start(Task::Scan, None);
         let snapshot = self.snapshot()?;

@@ -81,9 +81,8 @@ impl Rows {
         let head = self.head_number(head);
         let Self { by_name, tables, ends, names, hasher, .. } = self;
         let hash = |n: u32| hasher.hash_one((tables[n as usize], name_in(names, ends, n as usize)));
-        let is_it = |other: &u32| {
-            tables[*other as usize] == row.table && name_in(names, ends, *other as usize) == row.name
-        };
+        let is_it =
+            |other: &u32| tables[*other as usize] == row.table && name_in(names, ends, *other as usize) == row.name;
         match by_name.entry(hasher.hash_one((row.table, row.name)), is_it, |n| hash(*n)) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(place) => drop(place.insert(n)),
