@@ -59,7 +59,7 @@ struct Stored {
 }
 
 /// A moment to which a snapshot was brought: a time, or an id.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct StoredReplayed {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     time_ms: Option<i64>,
