@@ -194,7 +194,9 @@ pub(super) fn backup_listed(
 
     let mut writer = Writer::begin(&claims)?;
     let mut report = Progress::new(&*listing, unsettled);
-    contents::store(repo, &*listing, &reads, &claims, monitor, |batch| {
+    // With `force` the stored copy of each is verified, too.
+    let due = if options.force { std::collections::HashMap::new() } else { std::mem::take(&mut survey.due) };
+    contents::store(repo, &*listing, &reads, &claims, &due, monitor, |batch| {
         for frame in batch.frames {
             writer.put_documents(frame)?;
         }

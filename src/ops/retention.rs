@@ -273,6 +273,9 @@ mod tests {
             documents: 0,
             bytes: 0,
             counts: Counts::default(),
+            position: None,
+            archive: None,
+            verified: None,
         };
         Snapshot { id: SnapshotId::of(&time_ms.to_le_bytes()), manifest }
     }

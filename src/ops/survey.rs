@@ -33,6 +33,8 @@ pub(super) struct Survey {
     pub unchanged: u64,
     /// Entries that are not as in the parent, as far as can be told before reading; none only if that is certain.
     pub different: usize,
+    /// What the parent has of documents that are read only to verify that.
+    pub due: HashMap<u32, ContentId>,
     /// Contents of the documents that were read.
     read: Vec<ContentId>,
     /// What only few of them have.
@@ -61,6 +63,7 @@ impl Survey {
             removed: 0,
             unchanged: 0,
             different: 0,
+            due: HashMap::new(),
             read: Vec::new(),
             rare: HashMap::new(),
         };
@@ -81,9 +84,11 @@ impl Survey {
             }
             let found = listing.facts(n);
             match (found.size, entry.document()) {
-                (Some(_), Some(_)) => {
+                (Some(_), Some(document)) => {
                     same_documents += 1;
-                    if !is_due(&entry.path) && listing.proves(n, &entry) && listing.recall(n, &entry.path) {
+                    if is_due(&entry.path) {
+                        keep_due(&mut survey.due, listing, n, &entry, document.content);
+                    } else if listing.proves(n, &entry) && listing.recall(n, &entry.path) {
                         survey.known[n] = UNCHANGED;
                         survey.unchanged += 1;
                     }
@@ -190,6 +195,13 @@ impl Survey {
         let is_behind =
             change == Change::Content && before.as_ref().is_some_and(|before| before.stamp.proves_unchanged(&stamp));
         Outcome { change, now: Some(now), before, is_behind }
+    }
+}
+
+/// Keeps the content that a document had, if it should have it still.
+fn keep_due(due: &mut HashMap<u32, ContentId>, listing: &dyn Listing, n: usize, entry: &Entry, content: ContentId) {
+    if listing.proves(n, entry) {
+        due.insert(u32::try_from(n).expect("fewer than 2^32 entries"), content);
     }
 }
 

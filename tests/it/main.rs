@@ -15,6 +15,7 @@ mod guards;
 mod kylin;
 mod retention;
 mod roundtrip;
+mod sql;
 mod support;
 mod writers;
 mod zip;

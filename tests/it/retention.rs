@@ -30,6 +30,9 @@ fn taken(time_ms: i64, id: SnapshotId) -> Snapshot {
         documents: 0,
         bytes: 0,
         counts: Counts::default(),
+        position: None,
+        archive: None,
+        verified: None,
     };
     Snapshot { id, manifest }
 }

@@ -56,6 +56,8 @@ pub(super) struct Filling<'a> {
     /// Permissions, which wait until all projects are known: table, key, id, version, time, size.
     permissions: Vec<(u8, Vec<u8>, i64, i64, i64, u64)>,
     knows_projects: bool,
+    /// What the path of a row begins with, made anew for each.
+    head: Vec<u8>,
     /// Keys of the old generation that were taken, where some may come twice.
     seen: HashSet<Vec<u8>>,
 }
@@ -70,6 +72,7 @@ impl<'a> Filling<'a> {
             owners: HashMap::new(),
             permissions: Vec::new(),
             knows_projects: false,
+            head: Vec::new(),
             seen: HashSet::new(),
         }
     }
@@ -127,8 +130,14 @@ impl<'a> Filling<'a> {
 
     fn place(&mut self, row: &Row<'_>, project: &[u8]) -> Option<u32> {
         let folder = self.schema.table(row.table).folder();
-        let head = [project, folder.as_bytes()].join(&b'/');
-        self.add(row, &head)
+        let mut head = std::mem::take(&mut self.head);
+        head.clear();
+        head.extend_from_slice(project);
+        head.push(b'/');
+        head.extend_from_slice(folder.as_bytes());
+        let added = self.add(row, &head);
+        self.head = head;
+        added
     }
 
     fn add(&mut self, row: &Row<'_>, head: &[u8]) -> Option<u32> {

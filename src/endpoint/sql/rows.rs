@@ -4,10 +4,10 @@
 //! front to back. Another order is by path.
 
 use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use rayon::prelude::*;
 
 use crate::model::entry::{Encoding, Stamp};
@@ -40,9 +40,11 @@ pub(super) struct Rows {
     sizes: Vec<AtomicU32>,
     encodings: Vec<AtomicU8>,
     head_names: Vec<Box<[u8]>>,
-    head_numbers: HashMap<Box<[u8]>, u32, RandomState>,
+    head_numbers: HashMap<Box<[u8]>, u32>,
+    /// The head of the last row: the next one has the same most of the time.
+    last_head: u32,
     by_name: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     order: Vec<u32>,
 }
 
@@ -59,9 +61,10 @@ impl Rows {
             sizes: Vec::new(),
             encodings: Vec::new(),
             head_names: Vec::new(),
-            head_numbers: HashMap::with_hasher(RandomState::new()),
+            head_numbers: HashMap::new(),
+            last_head: 0,
             by_name: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             order: Vec::new(),
         }
     }
@@ -75,10 +78,16 @@ impl Rows {
     pub(super) fn push(&mut self, row: &Row<'_>, head: &[u8]) -> Option<u32> {
         let n = u32::try_from(self.len()).ok()?;
         let end = u32::try_from(self.names.len() + row.name.len()).ok()?;
-        if self.find(row.table, row.name).is_some() {
-            return None;
-        }
         let head = self.head_number(head);
+        let Self { by_name, tables, ends, names, hasher, .. } = self;
+        let hash = |n: u32| hasher.hash_one((tables[n as usize], name_in(names, ends, n as usize)));
+        let is_it = |other: &u32| {
+            tables[*other as usize] == row.table && name_in(names, ends, *other as usize) == row.name
+        };
+        match by_name.entry(hasher.hash_one((row.table, row.name)), is_it, |n| hash(*n)) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(place) => drop(place.insert(n)),
+        }
         self.names.extend_from_slice(row.name);
         self.ends.push(end);
         self.tables.push(row.table);
@@ -88,14 +97,15 @@ impl Rows {
         self.times.push(row.time_ms);
         self.sizes.push(AtomicU32::new(u32::try_from(row.size).unwrap_or(u32::MAX)));
         self.encodings.push(AtomicU8::new(0));
-        let Self { by_name, tables, ends, names, hasher, .. } = self;
-        let hash = |n: u32| hasher.hash_one((tables[n as usize], name_in(names, ends, n as usize)));
-        by_name.insert_unique(hash(n), n, |n| hash(*n));
         Some(n)
     }
 
     fn head_number(&mut self, head: &[u8]) -> u32 {
+        if self.head_names.get(self.last_head as usize).is_some_and(|last| **last == *head) {
+            return self.last_head;
+        }
         if let Some(number) = self.head_numbers.get(head) {
+            self.last_head = *number;
             return *number;
         }
         let number = u32::try_from(self.head_names.len()).expect("no more than there are rows");
