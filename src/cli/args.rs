@@ -250,15 +250,22 @@ pub(crate) struct BackupArgs {
     /// Back up a store without a single document
     #[arg(long)]
     pub allow_empty: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Show what would be read, and write nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+}
+
+/// How far the word of a database is taken for what changed in it.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
     /// List all versions of a database, even where its audit log tells what changed
     #[arg(long)]
     pub no_log: bool,
     /// Of a database, read this share of the contents that seem unchanged, another one each time; 0 for none
     #[arg(long, value_name = "1/N", value_parser = parse_share, default_value = "1/30")]
     pub verify: u64,
-    /// Show what would be read, and write nothing
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "the stage offers more than each test needs, and is also used for benches")]
 
+mod advice;
 mod connection;
 mod encoding;
 mod kylin_client;
