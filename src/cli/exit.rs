@@ -277,7 +277,9 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
 
 fn hint_for_database(error: &SqlError) -> Option<String> {
     let hint = match error.fault {
-        Fault::Unreachable => "is the server up, and are host, port and TLS right? What was begun was taken back; run it again",
+        Fault::Unreachable => {
+            "is the server up, and are host, port and TLS right? What was begun was taken back; run it again"
+        }
         Fault::Denied => {
             "check user and password (PGPASSWORD, ~/.pgpass, MYSQL_PWD) and rights: a backup needs SELECT on all tables, a \
              restore INSERT, UPDATE and DELETE, too"
@@ -291,7 +293,9 @@ fn hint_for_database(error: &SqlError) -> Option<String> {
             "nothing was changed; another row holds what must be unique, or a value does not fit: `--after-truncate` removes what \
              only the store has, `metastash doctor` may say more"
         }
-        Fault::TooLarge => "nothing was changed; raise the limit of the server (MySQL: max_allowed_packet, Kylin advises 256M)",
+        Fault::TooLarge => {
+            "nothing was changed; raise the limit of the server (MySQL: max_allowed_packet, Kylin advises 256M)"
+        }
         Fault::Other => return None,
     };
     Some(hint.to_owned())

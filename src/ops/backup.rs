@@ -313,9 +313,7 @@ impl Parent {
     ) -> Result<Box<dyn Iterator<Item = repo::Result<Entry>> + 'a>> {
         Ok(match listing.touched() {
             None => Box::new(repo.entries(&self.tree, &options.scope)),
-            Some(touched) => {
-                Box::new(follow::entries_touched(repo, &self.tree, listing, touched)?.into_iter().map(Ok))
-            }
+            Some(touched) => Box::new(follow::entries_touched(repo, &self.tree, listing, touched)?.into_iter().map(Ok)),
         })
     }
 

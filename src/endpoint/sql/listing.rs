@@ -275,9 +275,14 @@ pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, below: &str)
         ),
     };
     let (id, key, project, version, time, size) = match table.holds {
-        Holds::Old => {
-            (int("0"), text("META_TABLE_KEY"), "NULL".to_owned(), "META_TABLE_MVCC", "META_TABLE_TS", "META_TABLE_CONTENT")
-        }
+        Holds::Old => (
+            int("0"),
+            text("META_TABLE_KEY"),
+            "NULL".to_owned(),
+            "META_TABLE_MVCC",
+            "META_TABLE_TS",
+            "META_TABLE_CONTENT",
+        ),
         Holds::Documents(Kind::Project) => (int("id"), text("meta_key"), text("uuid"), "mvcc", "ts", "content"),
         Holds::Documents(_) => {
             let project = if table.has("project") { text("project") } else { "NULL".to_owned() };
@@ -286,7 +291,9 @@ pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, below: &str)
         Holds::Side(SideTable::JobInfo) => {
             (int("id"), text("job_id"), text("project"), "mvcc", "update_time", "job_content")
         }
-        Holds::Side(SideTable::FavoriteRule) => (int("id"), text("id"), text("project"), "mvcc", "update_time", "conds"),
+        Holds::Side(SideTable::FavoriteRule) => {
+            (int("id"), text("id"), text("project"), "mvcc", "update_time", "conds")
+        }
         Holds::Side(SideTable::QueryHistoryOffset) => {
             let key = match schema.dialect {
                 Dialect::PostgreSql => "id || '_' || type".to_owned(),
@@ -369,11 +376,8 @@ impl Listing for SqlListing {
         let mut remarks: Vec<(EntryPath, String)> =
             remarks.iter().map(|(n, what)| (self.path(*n as usize), what.clone())).collect();
         remarks.sort_unstable();
-        let problem = |(path, what): (EntryPath, String)| Problem {
-            severity: Severity::Remark,
-            path: path.to_string(),
-            what,
-        };
+        let problem =
+            |(path, what): (EntryPath, String)| Problem { severity: Severity::Remark, path: path.to_string(), what };
         self.of_store.iter().cloned().chain(remarks.into_iter().map(problem)).collect()
     }
 

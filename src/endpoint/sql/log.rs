@@ -307,7 +307,12 @@ fn touched_records(snapshot: &Snapshot, schema: &Schema, log: &Table, since: &Lo
     snapshot.run(|session| {
         session.query(&sql, &[], &mut |row| {
             let bytes = |n: usize| row[n].bytes().unwrap_or_default().to_vec();
-            records.push(Named { id: number(row[0]), key: bytes(1), project: bytes(2), is_first: row[3].int() == Some(0) });
+            records.push(Named {
+                id: number(row[0]),
+                key: bytes(1),
+                project: bytes(2),
+                is_first: row[3].int() == Some(0),
+            });
         })
     })?;
     Ok(records)

@@ -195,12 +195,7 @@ impl Source for SqlStore {
         Ok(Box::new(self.list(schema, scope, monitor)?))
     }
 
-    fn scan_since(
-        &self,
-        since: &LogPosition,
-        besides: &[(EntryPath, Stamp)],
-        monitor: &dyn Monitor,
-    ) -> Result<Since> {
+    fn scan_since(&self, since: &LogPosition, besides: &[(EntryPath, Stamp)], monitor: &dyn Monitor) -> Result<Since> {
         let Some(schema) = &self.schema else { return Ok(Since::Unknown("there are no tables".to_owned())) };
         monitor.start(Task::Scan, None);
         let snapshot = self.snapshot()?;
@@ -237,7 +232,8 @@ impl Target for SqlStore {
     }
 
     fn advice(&self, changes: usize) -> Option<String> {
-        (changes > FOLLOWED_MAX).then(|| {
+        // Nobody follows tables that are still to be made.
+        (changes > FOLLOWED_MAX && self.schema.is_some()).then(|| {
             format!(
                 "{changes} rows change in one transaction; running nodes of Kylin may miss some of more than {FOLLOWED_MAX}: \
                  stop them before, or reload them after with `--kylin-url`"

@@ -102,9 +102,8 @@ fn fault_of(code: u16) -> Fault {
         1205 | 1969 | 3024 => Fault::Timeout,
         1022 | 1048 | 1062 | 1264 | 1364 | 1366 | 1406 | 1451 | 1452 | 4025 => Fault::Constraint,
         1153 | 1301 => Fault::TooLarge,
-        1040 | 1053 | 1077 | 1079 | 1129 | 1130 | 1158 | 1159 | 1160 | 1161 | 1184 | 1203 | 1226 | 1927 | 2006 | 2013 => {
-            Fault::Unreachable
-        }
+        1040 | 1053 | 1077 | 1079 | 1129 | 1130 | 1158 | 1159 | 1160 | 1161 | 1184 | 1203 | 1226 | 1927 | 2006
+        | 2013 => Fault::Unreachable,
         _ => Fault::Other,
     }
 }
@@ -183,8 +182,12 @@ macro_rules! take_rows {
         for row in result.by_ref() {
             let row = row.map_err(|error| to_sql_error(&error))?;
             let values = row.unwrap_raw();
-            let cells: Vec<Cell<'_>> =
-                values.iter().map(|value| value.as_ref().unwrap_or(&Value::NULL)).zip(&integers).map(|(value, is_integer)| cell(value, *is_integer)).collect();
+            let cells: Vec<Cell<'_>> = values
+                .iter()
+                .map(|value| value.as_ref().unwrap_or(&Value::NULL))
+                .zip(&integers)
+                .map(|(value, is_integer)| cell(value, *is_integer))
+                .collect();
             $take(&cells);
         }
         Ok(())

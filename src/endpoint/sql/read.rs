@@ -9,7 +9,7 @@ use super::schema::{Holds, Table};
 use super::session::{Cell, Param, Shape, list, marks};
 use crate::endpoint::{DocumentStream, Error, Listing, Outcome, Reader, Result};
 use crate::model::entry::{Encoding, Stamp};
-use crate::platform::kylin::encoding::{DecodingReader, Decoded, decode, is_encoded};
+use crate::platform::kylin::encoding::{Decoded, DecodingReader, decode, is_encoded};
 use crate::platform::kylin::layout::Layout;
 use crate::platform::kylin::tables::side::SideTable;
 use crate::platform::kylin::tables::{Dialect, Value};
@@ -294,8 +294,11 @@ fn ids(listing: &SqlListing, wanted: &[u32]) -> (HashMap<i64, u32>, String) {
     let last = wanted.iter().map(id).max().unwrap_or_default();
     let count = i64::try_from(wanted.len()).unwrap_or(i64::MAX);
     let is_dense = last.checked_sub(first).is_some_and(|span| span < count.saturating_mul(DENSE_SHARE));
-    let condition =
-        if is_dense { format!("id BETWEEN {first} AND {last}") } else { format!("id IN {}", list(numbers.keys().copied())) };
+    let condition = if is_dense {
+        format!("id BETWEEN {first} AND {last}")
+    } else {
+        format!("id IN {}", list(numbers.keys().copied()))
+    };
     (numbers, condition)
 }
 

@@ -81,7 +81,10 @@ impl Schema {
         if layout == Layout::Old {
             add(Holds::Old, database.identifier.clone());
         } else {
-            kind::ALL.into_iter().filter(|kind| kind.has_table()).for_each(|kind| add(Holds::Documents(kind), String::new()));
+            kind::ALL
+                .into_iter()
+                .filter(|kind| kind.has_table())
+                .for_each(|kind| add(Holds::Documents(kind), String::new()));
             side::ALL.into_iter().for_each(|side| add(Holds::Side(side), String::new()));
         }
         let (dialect, release, log, has_both) = (database.dialect, Release::V502, None, false);
@@ -129,7 +132,8 @@ pub(super) fn look(session: &mut dyn Session, database: &Database, wanted: Optio
     let (log_name, old_log_name) = (of("audit_log_v2"), of("audit_log"));
     let mut names: Vec<String> = kinds().map(|(_, name)| name).chain(sides().map(|(_, name)| name)).collect();
     names.extend([log_name.clone(), old_log_name.clone(), identifier.clone()]);
-    let mut columns = read_columns(session, dialect, &names).map_err(|e| failed("look at the tables of", database, e))?;
+    let mut columns =
+        read_columns(session, dialect, &names).map_err(|e| failed("look at the tables of", database, e))?;
 
     let has_new = kinds().any(|(_, name)| columns.contains_key(&name));
     let has_old = columns.get(&identifier).is_some_and(|columns| has_all(columns, &OLD_COLUMNS));
@@ -234,7 +238,8 @@ pub(super) fn other_identifiers(session: &mut dyn Session, dialect: Dialect) -> 
     };
     let mut found = std::collections::BTreeSet::new();
     session.query(sql, &[], &mut |row| {
-        let text = |cell: Cell<'_>| cell.bytes().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+        let text =
+            |cell: Cell<'_>| cell.bytes().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
         let (table, column) = (text(row[0]), text(row[1]));
         if column.eq_ignore_ascii_case("meta_table_key") {
             found.insert(table);
