@@ -350,7 +350,13 @@ pub(crate) struct RestoreArgs {
     pub create_tables: bool,
     /// Reload the metadata of this node of Kylin afterwards, over REST; may be repeated
     // Named as Kylin's users know it: http://host:7070/kylin.
-    #[arg(long = "kylin-url", value_name = "URL", env = "METASTASH_KYLIN_URL", value_delimiter = ',', hide_env_values = true)]
+    #[arg(
+        long = "kylin-url",
+        value_name = "URL",
+        env = "METASTASH_KYLIN_URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
     pub kylin_urls: Vec<String>,
 }
 

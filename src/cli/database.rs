@@ -22,12 +22,7 @@ pub(crate) fn open(database: Database, global: &Global) -> Result<Located> {
 }
 
 /// Opens the store in a database to restore a snapshot of the layout `wanted`.
-pub(crate) fn open_target(
-    database: Database,
-    global: &Global,
-    create_tables: bool,
-    wanted: &str,
-) -> Result<Located> {
+pub(crate) fn open_target(database: Database, global: &Global, create_tables: bool, wanted: &str) -> Result<Located> {
     let options = options(global, create_tables)?;
     Ok(located(SqlStore::open_target(with_environment(database)?, options, wanted)?))
 }

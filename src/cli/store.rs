@@ -38,13 +38,7 @@ pub(crate) fn target(global: &Global, wanted: &str, create_tables: bool) -> Resu
     open_target(global, place(global)?, global.reading(), create_tables, wanted)
 }
 
-fn open_target(
-    global: &Global,
-    place: Place,
-    reading: Reading,
-    create_tables: bool,
-    wanted: &str,
-) -> Result<Located> {
+fn open_target(global: &Global, place: Place, reading: Reading, create_tables: bool, wanted: &str) -> Result<Located> {
     let located = match place {
         Place::Files(_) if create_tables => {
             return Err(Usage("--create-tables is for databases only".to_owned()).into());
@@ -131,7 +125,8 @@ pub(crate) fn place(global: &Global) -> Result<Place> {
     }
     match text.split_once("://") {
         Some((scheme, _)) => {
-            let what = format!("--store: this version knows directories, zips, postgresql:// and mysql://, not `{scheme}://`");
+            let what =
+                format!("--store: this version knows directories, zips, postgresql:// and mysql://, not `{scheme}://`");
             Err(Usage(what).into())
         }
         None => files(),

@@ -1,7 +1,7 @@
 //! The rows of a store at one moment.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::read::SqlReader;
 use super::rows::{Row, Rows};
@@ -39,8 +39,8 @@ pub(super) struct SqlListing {
     remarks: Mutex<BTreeMap<u32, String>>,
     /// What is odd about the store as a whole.
     of_store: Vec<Problem>,
-    /// Where in the audit log a listing of changes ends.
-    pub position: Option<LogPosition>,
+    /// The place in the audit log that it shows, once that is known.
+    pub position: OnceLock<Option<LogPosition>>,
     /// What the listing speaks of, if not of all.
     pub touched: Option<Vec<Touched>>,
 }
@@ -251,7 +251,7 @@ impl<'a> Filling<'a> {
         monitor.advance(self.rows.len() as u64);
         let Self { rows, problems, remarks, .. } = self;
         let remarks = Mutex::new(remarks);
-        let (position, touched, of_store) = (None, None, Vec::new());
+        let (position, touched, of_store) = (OnceLock::new(), None, Vec::new());
         SqlListing { snapshot, schema, store, scope, rows, problems, remarks, of_store, position, touched }
     }
 }
@@ -263,21 +263,26 @@ fn is_key(key: &[u8]) -> bool {
 
 /// Returns the query that lists the rows of a table, in the shape of [`KEY_SHAPE`]; `below` is its end, if it has one.
 pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, below: &str) -> String {
-    let (text, int) = match schema.dialect {
-        Dialect::PostgreSql => (
-            (|column: &str| format!("{column}::text")) as fn(&str) -> String,
-            (|column: &str| format!("{column}::int8")) as fn(&str) -> String,
-        ),
+    let text = |column: &str| match schema.dialect {
+        Dialect::PostgreSql => format!("{column}::text"),
+        // Bytes are not converted, or what is no UTF-8 in them would be lost.
+        Dialect::MySql if table.is_bytes(column) => column.to_owned(),
         // Columns of several collations and character sets are brought to one.
-        Dialect::MySql => (
-            (|column: &str| format!("CAST(CONVERT({column} USING utf8mb4) AS BINARY)")) as fn(&str) -> String,
-            (|column: &str| column.to_owned()) as fn(&str) -> String,
-        ),
+        Dialect::MySql => format!("CAST(CONVERT({column} USING utf8mb4) AS BINARY)"),
+    };
+    let int = |column: &str| match schema.dialect {
+        Dialect::PostgreSql => format!("{column}::int8"),
+        Dialect::MySql => column.to_owned(),
     };
     let (id, key, project, version, time, size) = match table.holds {
-        Holds::Old => {
-            (int("0"), text("META_TABLE_KEY"), "NULL".to_owned(), "META_TABLE_MVCC", "META_TABLE_TS", "META_TABLE_CONTENT")
-        }
+        Holds::Old => (
+            int("0"),
+            text("META_TABLE_KEY"),
+            "NULL".to_owned(),
+            "META_TABLE_MVCC",
+            "META_TABLE_TS",
+            "META_TABLE_CONTENT",
+        ),
         Holds::Documents(Kind::Project) => (int("id"), text("meta_key"), text("uuid"), "mvcc", "ts", "content"),
         Holds::Documents(_) => {
             let project = if table.has("project") { text("project") } else { "NULL".to_owned() };
@@ -286,7 +291,9 @@ pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, below: &str)
         Holds::Side(SideTable::JobInfo) => {
             (int("id"), text("job_id"), text("project"), "mvcc", "update_time", "job_content")
         }
-        Holds::Side(SideTable::FavoriteRule) => (int("id"), text("id"), text("project"), "mvcc", "update_time", "conds"),
+        Holds::Side(SideTable::FavoriteRule) => {
+            (int("id"), text("id"), text("project"), "mvcc", "update_time", "conds")
+        }
         Holds::Side(SideTable::QueryHistoryOffset) => {
             let key = match schema.dialect {
                 Dialect::PostgreSql => "id || '_' || type".to_owned(),
@@ -364,16 +371,18 @@ impl Listing for SqlListing {
         self.find_row(path)
     }
 
+    fn recall(&self, n: usize, path: &EntryPath) -> bool {
+        // Permissions move with their project, and whoever writes without Kylin may move anything, with no new version.
+        self.rows.is_at(n, path)
+    }
+
     fn remarks(&self) -> Vec<Problem> {
         let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut remarks: Vec<(EntryPath, String)> =
             remarks.iter().map(|(n, what)| (self.path(*n as usize), what.clone())).collect();
         remarks.sort_unstable();
-        let problem = |(path, what): (EntryPath, String)| Problem {
-            severity: Severity::Remark,
-            path: path.to_string(),
-            what,
-        };
+        let problem =
+            |(path, what): (EntryPath, String)| Problem { severity: Severity::Remark, path: path.to_string(), what };
         self.of_store.iter().cloned().chain(remarks.into_iter().map(problem)).collect()
     }
 
@@ -416,10 +425,11 @@ impl Listing for SqlListing {
     }
 
     fn position(&self, since: Option<&LogPosition>) -> Result<Option<LogPosition>> {
-        match &self.position {
-            Some(position) => Ok(Some(position.clone())),
-            None => super::log::position(&self.snapshot, &self.schema, since, super::now_ms()),
+        if let Some(position) = self.position.get() {
+            return Ok(position.clone());
         }
+        let position = super::log::position(&self.snapshot, &self.schema, since, super::now_ms())?;
+        Ok(self.position.get_or_init(|| position).clone())
     }
 
     fn as_any(&self) -> Option<&dyn std::any::Any> {

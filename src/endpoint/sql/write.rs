@@ -443,7 +443,9 @@ impl Change<'_> {
                 Dialect::MySql => ": raise max_allowed_packet of the server (Kylin advises 256M)",
                 Dialect::PostgreSql => "",
             };
-            return Err(self.no_row(&put.path, format!("it takes {size} bytes, and the server takes {max} at most{server}")));
+            return Err(
+                self.no_row(&put.path, format!("it takes {size} bytes, and the server takes {max} at most{server}"))
+            );
         }
         Ok(stored)
     }
@@ -467,8 +469,11 @@ impl Change<'_> {
                 Err(why) => return Err(self.no_row(&put.path, why.to_string())),
             };
             let stored = if content_column.is_empty() { Vec::new() } else { self.stored(put, &content)? };
-            let mut columns: Vec<(String, Param<'_>)> =
-                values.iter().filter(|(column, _)| column != "id").map(|(column, value)| (column.clone(), param(value))).collect();
+            let mut columns: Vec<(String, Param<'_>)> = values
+                .iter()
+                .filter(|(column, _)| column != "id")
+                .map(|(column, value)| (column.clone(), param(value)))
+                .collect();
             if !content_column.is_empty() {
                 columns.push((content_column.to_owned(), Param::Bytes(&stored)));
                 columns.push((time.to_owned(), Param::Int(self.now_ms)));
