@@ -122,7 +122,6 @@ pub(super) fn entries_touched(
     touched: &[Touched],
 ) -> Result<Vec<Entry>> {
     let mut paths: BTreeSet<EntryPath> = listing.numbers().map(|n| listing.path(n as usize)).collect();
-    let mut entries = Vec::new();
     let mut elsewhere: Vec<&[EntryPath]> = Vec::new();
     for one in touched {
         match one {
@@ -142,6 +141,10 @@ pub(super) fn entries_touched(
             }
         }
     }
+    if elsewhere.is_empty() {
+        let paths: Vec<EntryPath> = paths.into_iter().collect();
+        return Ok(repo.entries_at(tree, &paths)?.into_iter().flatten().collect());
+    }
     // What is in none of the places the log speaks of may have been in another project.
     let asked: Vec<EntryPath> = paths.iter().cloned().collect();
     let found: BTreeSet<EntryPath> =
@@ -156,8 +159,7 @@ pub(super) fn entries_touched(
         }
     }
     let paths: Vec<EntryPath> = paths.into_iter().collect();
-    entries.extend(repo.entries_at(tree, &paths)?.into_iter().flatten());
-    Ok(entries)
+    Ok(repo.entries_at(tree, &paths)?.into_iter().flatten().collect())
 }
 
 /// Stores the records of the store's log since a snapshot.

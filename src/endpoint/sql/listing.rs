@@ -1,7 +1,7 @@
 //! The rows of a store at one moment.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use super::read::SqlReader;
 use super::rows::{Row, Rows};
@@ -39,8 +39,8 @@ pub(super) struct SqlListing {
     remarks: Mutex<BTreeMap<u32, String>>,
     /// What is odd about the store as a whole.
     of_store: Vec<Problem>,
-    /// The place in the audit log that it shows, once that is known.
-    pub position: OnceLock<Option<LogPosition>>,
+    /// Where in the audit log a listing of changes ends.
+    pub position: Option<LogPosition>,
     /// What the listing speaks of, if not of all.
     pub touched: Option<Vec<Touched>>,
 }
@@ -251,7 +251,7 @@ impl<'a> Filling<'a> {
         monitor.advance(self.rows.len() as u64);
         let Self { rows, problems, remarks, .. } = self;
         let remarks = Mutex::new(remarks);
-        let (position, touched, of_store) = (OnceLock::new(), None, Vec::new());
+        let (position, touched, of_store) = (None, None, Vec::new());
         SqlListing { snapshot, schema, store, scope, rows, problems, remarks, of_store, position, touched }
     }
 }
@@ -425,11 +425,10 @@ impl Listing for SqlListing {
     }
 
     fn position(&self, since: Option<&LogPosition>) -> Result<Option<LogPosition>> {
-        if let Some(position) = self.position.get() {
-            return Ok(position.clone());
+        match &self.position {
+            Some(position) => Ok(Some(position.clone())),
+            None => super::log::position(&self.snapshot, &self.schema, since, super::now_ms()),
         }
-        let position = super::log::position(&self.snapshot, &self.schema, since, super::now_ms())?;
-        Ok(self.position.get_or_init(|| position).clone())
     }
 
     fn as_any(&self) -> Option<&dyn std::any::Any> {

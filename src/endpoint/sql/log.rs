@@ -12,7 +12,7 @@ use super::listing::{Filling, KEY_SHAPE, SqlListing, key_query};
 use super::schema::{Holds, Schema, Table};
 use super::session::{Cell, Param, list, marks};
 use super::snapshot::Snapshot;
-use crate::endpoint::{Listing, LogRecords, Result, Touched};
+use crate::endpoint::{LogRecords, Result, Touched};
 use crate::model::entry::Stamp;
 use crate::model::log::{LogChange, LogPosition, LogRecord, OpenIds};
 use crate::model::path::{EntryPath, escape};
@@ -441,7 +441,10 @@ impl Wanted {
             let table = schema.table(number);
             let mut run = |below: &str, params: &[Param<'_>]| {
                 let sql = key_query(schema, number, table, below);
-                snapshot.run(|session| session.query(&sql, params, &mut |row| filling.push_once(row)))
+                snapshot.run(|session| match params {
+                    [] => session.query_many(&sql, &KEY_SHAPE, &mut |row| filling.push_once(row)),
+                    _ => session.query(&sql, params, &mut |row| filling.push_once(row)),
+                })
             };
             if self.whole.contains(&number) {
                 run("", &[])?;
@@ -457,16 +460,23 @@ impl Wanted {
                 run(&format!(" WHERE id IN {}", list(some.iter().copied())), &[])?;
             }
         }
-        debug_assert_eq!(KEY_SHAPE.len(), 7, "the query has as many columns as the rows that are pushed");
         Ok(())
     }
 }
 
+/// Returns the id of the last record that a listing shows; 0 for an empty log, nothing where there is none.
+pub(super) fn last_id(listing: &SqlListing) -> Result<Option<u64>> {
+    let Some(log) = &listing.schema.log else { return Ok(None) };
+    Ok(Some(end_of(&listing.snapshot, &listing.schema, log)?.map_or(0, |end| end.last)))
+}
+
 /// Reads the records after a position, and those of its gaps that have filled since.
 pub(super) fn records_since<'a>(listing: &'a SqlListing, since: &LogPosition) -> Result<Option<LogRecords<'a>>> {
-    let (Some(log), Some(end)) = (&listing.schema.log, listing.position(Some(since))?) else { return Ok(None) };
+    let Some(log) = &listing.schema.log else { return Ok(None) };
+    let Some(end) = end_of(&listing.snapshot, &listing.schema, log)? else { return Ok(None) };
     let is_complete = is_same_log(&listing.snapshot, &listing.schema, log, since)?;
-    let after = if is_complete { since.last } else { 0 };
+    // A log that ends before is another one: all of it is new.
+    let after = if is_complete || end.last > since.last { since.last } else { 0 };
     let mut gaps: Vec<(u64, u64)> = Vec::new();
     if is_complete {
         gaps.extend(since.open.iter().map(|gap| (gap.first, gap.last)));

@@ -217,7 +217,7 @@ impl Source for SqlStore {
                 let mut filling = Filling::new(schema);
                 wanted.list(&snapshot, schema, &mut filling)?;
                 let mut listing = filling.finish(snapshot, schema.clone(), self.location(), Scope::System, monitor);
-                listing.position = Some(position).into();
+                listing.position = Some(position);
                 listing.touched = Some(touched);
                 self.remark(schema, &mut listing);
                 Ok(Since::Changes(Box::new(listing)))

@@ -9,6 +9,8 @@ use crate::platform::kylin::database::Database;
 
 /// Most connections of one snapshot. The server works for each of them.
 const SESSIONS_MAX: usize = 4;
+/// So often a connection is waited for before another is opened, which takes longer than a few statements do.
+const WAITS_MIN: u32 = 8;
 
 /// Connections that all see the same moment.
 pub(super) struct Snapshot {
@@ -24,6 +26,7 @@ struct Sessions {
     idle: Vec<Box<dyn Session>>,
     open: usize,
     max: usize,
+    waits: u32,
 }
 
 impl Snapshot {
@@ -33,7 +36,7 @@ impl Snapshot {
         let value_bytes_max = session.statement_bytes_max().map_err(failed)?;
         let name = session.begin_snapshot().map_err(failed)?;
         let max = if name.is_some() { rayon::current_num_threads().clamp(1, SESSIONS_MAX) } else { 1 };
-        let sessions = Mutex::new(Sessions { idle: vec![session], open: 1, max });
+        let sessions = Mutex::new(Sessions { idle: vec![session], open: 1, max, waits: 0 });
         Ok(Self { database: database.clone(), name, value_bytes_max, sessions, returned: Condvar::new() })
     }
 
@@ -49,7 +52,12 @@ impl Snapshot {
             if let Some(session) = sessions.idle.pop() {
                 return Ok(Lent { snapshot: self, session: Some(session) });
             }
-            if let Some(name) = self.name.as_ref().filter(|_| sessions.open < sessions.max) {
+            if sessions.open == 0 {
+                let message = "the connection was lost, and with it what was being read".to_owned();
+                return Err(self.failed(SqlError { fault: super::Fault::Unreachable, message }));
+            }
+            let is_worth_it = sessions.open < sessions.max && sessions.waits >= WAITS_MIN;
+            if let Some(name) = self.name.as_ref().filter(|_| is_worth_it) {
                 sessions.open += 1;
                 drop(sessions);
                 match self.join(name) {
@@ -66,10 +74,7 @@ impl Snapshot {
                     }
                 }
             }
-            if sessions.open == 0 {
-                let message = "the connection was lost, and with it what was being read".to_owned();
-                return Err(self.failed(SqlError { fault: super::Fault::Unreachable, message }));
-            }
+            sessions.waits += 1;
             sessions = self.returned.wait(sessions).unwrap_or_else(PoisonError::into_inner);
         }
     }
