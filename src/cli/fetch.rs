@@ -54,7 +54,8 @@ impl Files {
             target.is_empty() || name.is_within(target) || name.as_bytes() == [target, b".json"].concat()
         };
         let files = self.listing.numbers().map(|n| (n, self.listing.found(n as usize)));
-        let named = files.filter(|(_, found)| found.size.is_some()).filter_map(|(n, found)| Some((n, self.name(found.path)?)));
+        let named =
+            files.filter(|(_, found)| found.size.is_some()).filter_map(|(n, found)| Some((n, self.name(found.path)?)));
         named.filter(|(_, name)| is_below(name)).collect()
     }
 }

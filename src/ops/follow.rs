@@ -89,6 +89,11 @@ impl Share {
         Ok(share)
     }
 
+    /// Tells whether it ends with the last document of all.
+    pub(super) fn ends_round(&self) -> bool {
+        !self.entries.is_empty() && self.next.is_none()
+    }
+
     /// Tells whether a document is one of them.
     pub(super) fn has(&self, path: &EntryPath) -> bool {
         self.last.as_ref().is_some_and(|last| path <= last) && self.after.as_ref().is_none_or(|after| path > after)

@@ -408,7 +408,8 @@ mod tests {
 
     #[test]
     fn copy_is_read_however_it_is_cut() {
-        let rows: [(i64, Option<&[u8]>); 4] = [(1, Some(b"one")), (-2, None), (3, Some(b"")), (i64::MAX, Some(&[7; 300]))];
+        let rows: [(i64, Option<&[u8]>); 4] =
+            [(1, Some(b"one")), (-2, None), (3, Some(b"")), (i64::MAX, Some(&[7; 300]))];
         let expected: Vec<_> = rows.iter().map(|(id, content)| (Some(*id), content.map(<[u8]>::to_vec))).collect();
         for piece in 1..40 {
             assert_eq!(read(&copy(&rows), piece).unwrap(), expected, "in pieces of {piece}");
