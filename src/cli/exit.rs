@@ -269,7 +269,8 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
             ));
         }
         endpoint::Error::MissingTables { .. } => {
-            "start Kylin once, which makes them; if they were lost, restore into another, empty database"
+            "may the user see them? Kylin makes them when it starts; if they were lost, restore into another, empty database; \
+             `--layout kylin-old` reads the tables of the old generation, where there are such"
         }
         endpoint::Error::ForeignTable { .. } => "is the identifier right? `?identifier=` in the url names another",
         endpoint::Error::NoRow { .. } => {

@@ -13,21 +13,38 @@ use metastash::model::hash::ContentId;
 use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
 use metastash::monitor::Silent;
+use metastash::platform::kylin::layout::{Layout, Level};
 
 use super::args::Global;
 use super::exit::{Code, Refusal, Usage};
 use super::output::{Output, count};
 use super::store;
 
-/// The files of the live store under their own names.
+/// The files of the live store under their own names; of a database, those that a backup of it would have.
 struct Files {
     listing: Box<dyn Listing>,
+    layout: Option<Layout>,
 }
 
 impl Files {
     fn open(global: &Global) -> Result<Self> {
-        let located = location::open(&store::files(global)?, Reading::Plain)?;
-        Ok(Self { listing: located.store.scan(&Scope::System, &Silent)? })
+        let (store, layout) = match store::place(global)? {
+            store::Place::Files(path) => (location::open(&path, Reading::Plain)?.store, None),
+            store::Place::Database(_) => {
+                let store = store::source(global)?.store;
+                let layout = if store.layout() == Layout::Old.name() { Layout::Old } else { Layout::New(Level::Core) };
+                (store, Some(layout))
+            }
+        };
+        Ok(Self { listing: store.scan(&Scope::System, &Silent)?, layout })
+    }
+
+    /// Returns the name of what is listed at a path; nothing for what lies beside the documents.
+    fn name(&self, path: EntryPath) -> Option<EntryPath> {
+        match self.layout {
+            None => Some(path),
+            Some(layout) => layout.name_of(&path),
+        }
     }
 
     /// Returns the files at or below a name, and their numbers.
@@ -37,8 +54,9 @@ impl Files {
             target.is_empty() || name.is_within(target) || name.as_bytes() == [target, b".json"].concat()
         };
         let files = self.listing.numbers().map(|n| (n, self.listing.found(n as usize)));
-        let files = files.filter(|(_, found)| found.size.is_some() && is_below(&found.path));
-        files.map(|(n, found)| (n, found.path)).collect()
+        let named =
+            files.filter(|(_, found)| found.size.is_some()).filter_map(|(n, found)| Some((n, self.name(found.path)?)));
+        named.filter(|(_, name)| is_below(name)).collect()
     }
 }
 
@@ -124,6 +142,7 @@ fn write_to(folder: &Path, files: &Files, wanted: &[(u32, EntryPath)]) -> Result
     let puts: Vec<Put> = wanted.iter().map(put).collect();
     let staging = destination.begin(&*empty, &puts)?;
     let (mut reader, mut writer) = (files.listing.reader(), staging.writer());
+    reader.prepare(&wanted.iter().map(|(n, _)| *n).collect::<Vec<_>>())?;
     for (at, (n, _)) in wanted.iter().enumerate() {
         let mut content = Vec::new();
         writer.begin(at)?;

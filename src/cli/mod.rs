@@ -15,6 +15,7 @@ mod forget;
 mod import;
 mod log;
 mod metastore;
+mod nodes;
 mod open;
 mod output;
 mod progress;

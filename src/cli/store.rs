@@ -88,20 +88,6 @@ pub(crate) fn required_location(global: &Global) -> Result<String> {
     Ok(located.store.location())
 }
 
-/// Returns the directory or file that is named, or that Kylin's configuration names. Commands that look at single files
-/// don't know databases.
-pub(crate) fn files(global: &Global) -> Result<PathBuf> {
-    match place(global)? {
-        Place::Files(path) => Ok(path),
-        Place::Database(database) => Err(Refusal {
-            message: format!("{} is a database, and this command reads files", database.location()),
-            hint: "`metastash backup`, `ls` and `cat` read it".to_owned(),
-            code: 2,
-        }
-        .into()),
-    }
-}
-
 /// Returns where the store is that is named, or that Kylin's configuration names.
 pub(crate) fn place(global: &Global) -> Result<Place> {
     let Some(named) = &global.store else { return configured() };

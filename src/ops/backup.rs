@@ -391,6 +391,11 @@ fn list_changes(
         is_asked && options.scope == Scope::System && manifest.scope == Scope::System && !manifest.is_incomplete()
     };
     match parent.filter(follows) {
+        // Documents that came without a word in the log are in no share of those that are known.
+        Some(parent) if share.ends_round() && parent.snapshot.manifest.position.is_some() => {
+            let why = "once in each round of verifying they are, for what the log may not name".to_owned();
+            Ok((None, Following::FellBack(why)))
+        }
         Some(parent) => follow::scan_since(source, &parent.snapshot, share, monitor),
         None => Ok((None, Following::No)),
     }

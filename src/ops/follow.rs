@@ -89,6 +89,11 @@ impl Share {
         Ok(share)
     }
 
+    /// Tells whether it ends with the last document of all.
+    pub(super) fn ends_round(&self) -> bool {
+        !self.entries.is_empty() && self.next.is_none()
+    }
+
     /// Tells whether a document is one of them.
     pub(super) fn has(&self, path: &EntryPath) -> bool {
         self.last.as_ref().is_some_and(|last| path <= last) && self.after.as_ref().is_none_or(|after| path > after)
@@ -117,7 +122,6 @@ pub(super) fn entries_touched(
     touched: &[Touched],
 ) -> Result<Vec<Entry>> {
     let mut paths: BTreeSet<EntryPath> = listing.numbers().map(|n| listing.path(n as usize)).collect();
-    let mut entries = Vec::new();
     let mut elsewhere: Vec<&[EntryPath]> = Vec::new();
     for one in touched {
         match one {
@@ -137,6 +141,10 @@ pub(super) fn entries_touched(
             }
         }
     }
+    if elsewhere.is_empty() {
+        let paths: Vec<EntryPath> = paths.into_iter().collect();
+        return Ok(repo.entries_at(tree, &paths)?.into_iter().flatten().collect());
+    }
     // What is in none of the places the log speaks of may have been in another project.
     let asked: Vec<EntryPath> = paths.iter().cloned().collect();
     let found: BTreeSet<EntryPath> =
@@ -151,8 +159,7 @@ pub(super) fn entries_touched(
         }
     }
     let paths: Vec<EntryPath> = paths.into_iter().collect();
-    entries.extend(repo.entries_at(tree, &paths)?.into_iter().flatten());
-    Ok(entries)
+    Ok(repo.entries_at(tree, &paths)?.into_iter().flatten().collect())
 }
 
 /// Stores the records of the store's log since a snapshot.

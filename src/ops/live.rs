@@ -15,7 +15,7 @@ use crate::repo::tree::Difference;
 /// Most documents whose contents are compared at once.
 const COMPARED_AT_ONCE_MAX: usize = 4096;
 /// Most documents of which one reader knows beforehand that they will be read.
-const PREPARED_AT_ONCE: usize = 256;
+const PREPARED_AT_ONCE: usize = 1024;
 /// Documents larger than this are hashed as a stream.
 const HELD_BYTES_MAX: u64 = 1 << 20;
 

@@ -263,16 +263,16 @@ fn is_key(key: &[u8]) -> bool {
 
 /// Returns the query that lists the rows of a table, in the shape of [`KEY_SHAPE`]; `below` is its end, if it has one.
 pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, below: &str) -> String {
-    let (text, int) = match schema.dialect {
-        Dialect::PostgreSql => (
-            (|column: &str| format!("{column}::text")) as fn(&str) -> String,
-            (|column: &str| format!("{column}::int8")) as fn(&str) -> String,
-        ),
+    let text = |column: &str| match schema.dialect {
+        Dialect::PostgreSql => format!("{column}::text"),
+        // Bytes are not converted, or what is no UTF-8 in them would be lost.
+        Dialect::MySql if table.is_bytes(column) => column.to_owned(),
         // Columns of several collations and character sets are brought to one.
-        Dialect::MySql => (
-            (|column: &str| format!("CAST(CONVERT({column} USING utf8mb4) AS BINARY)")) as fn(&str) -> String,
-            (|column: &str| column.to_owned()) as fn(&str) -> String,
-        ),
+        Dialect::MySql => format!("CAST(CONVERT({column} USING utf8mb4) AS BINARY)"),
+    };
+    let int = |column: &str| match schema.dialect {
+        Dialect::PostgreSql => format!("{column}::int8"),
+        Dialect::MySql => column.to_owned(),
     };
     let (id, key, project, version, time, size) = match table.holds {
         Holds::Old => (
@@ -369,6 +369,11 @@ impl Listing for SqlListing {
 
     fn find(&self, path: &EntryPath, _near: usize) -> Option<usize> {
         self.find_row(path)
+    }
+
+    fn recall(&self, n: usize, path: &EntryPath) -> bool {
+        // Permissions move with their project, and whoever writes without Kylin may move anything, with no new version.
+        self.rows.is_at(n, path)
     }
 
     fn remarks(&self) -> Vec<Problem> {

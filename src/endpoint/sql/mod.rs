@@ -150,11 +150,23 @@ impl SqlStore {
             snapshot.run(|session| session.query_many(&sql, &KEY_SHAPE, &mut |row| filling.push(row)))?;
         }
         let mut listing = filling.finish(snapshot, schema.clone(), self.location(), scope.clone(), monitor);
-        if schema.has_both {
-            let what = "tables of the other generation of Kylin are there, too, and are not read".to_owned();
-            listing.add_remark(Problem { severity: Severity::Remark, path: self.database.identifier.clone(), what });
-        }
+        self.remark(schema, &mut listing);
         Ok(listing)
+    }
+
+    /// Says what is not in a listing though it may be missed.
+    fn remark(&self, schema: &Schema, listing: &mut SqlListing) {
+        let mut remark = |path: &str, what: &str| {
+            let (severity, path, what) = (Severity::Remark, path.to_owned(), what.to_owned());
+            listing.add_remark(Problem { severity, path, what });
+        };
+        if schema.has_both {
+            let what = "tables of the other generation of Kylin are there, too, and are not read";
+            remark(&self.database.identifier, what);
+        }
+        for table in &schema.lacking {
+            remark(table, "there is no such table, or the user can't see it: what Kylin keeps there is not read");
+        }
     }
 }
 
@@ -207,6 +219,7 @@ impl Source for SqlStore {
                 let mut listing = filling.finish(snapshot, schema.clone(), self.location(), Scope::System, monitor);
                 listing.position = Some(position);
                 listing.touched = Some(touched);
+                self.remark(schema, &mut listing);
                 Ok(Since::Changes(Box::new(listing)))
             }
         }
@@ -232,7 +245,8 @@ impl Target for SqlStore {
     }
 
     fn advice(&self, changes: usize) -> Option<String> {
-        (changes > FOLLOWED_MAX).then(|| {
+        // Nobody follows tables that are still to be made.
+        (changes > FOLLOWED_MAX && self.schema.is_some()).then(|| {
             format!(
                 "{changes} rows change in one transaction; running nodes of Kylin may miss some of more than {FOLLOWED_MAX}: \
                  stop them before, or reload them after with `--kylin-url`"

@@ -11,6 +11,8 @@ use crate::platform::kylin::database::{Database, Tls, TlsMode};
 
 /// What surrounds a value in a statement takes less than this.
 const STATEMENT_MARGIN_BYTES: u64 = 64 << 10;
+/// What a server takes for a time to wait for a lock, at most.
+const LOCK_SECS_MAX: u64 = 31_536_000;
 /// Statements that are kept prepared.
 const STATEMENTS_MAX: usize = 100;
 
@@ -121,6 +123,8 @@ impl MySqlSession {
         let mut settings = vec![
             "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'".to_owned(),
             format!("SET SESSION innodb_lock_wait_timeout = {}", timeouts.lock_secs.max(1)),
+            // For locks of whole tables it is a day or a year otherwise.
+            format!("SET SESSION lock_wait_timeout = {}", timeouts.lock_secs.clamp(1, LOCK_SECS_MAX)),
         ];
         if let Some(secs) = timeouts.statement_secs {
             settings.push(if is_mariadb {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::time::Duration;
 
 use ::postgres::config::SslMode;
@@ -176,7 +176,7 @@ impl Session for PostgresSession {
     fn query_many(&mut self, sql: &str, shape: &[Shape], take: TakeRow<'_>) -> SqlResult<()> {
         let copy = format!("COPY ({sql}) TO STDOUT (FORMAT BINARY)");
         let mut stream = self.client.copy_out(&copy).map_err(|error| to_sql_error(&error))?;
-        CopyReader { stream: &mut stream, raw: Vec::new() }.read(shape, take).map_err(|error| {
+        CopyReader { stream: &mut stream, pending: Vec::new() }.read(shape, take).map_err(|error| {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<::postgres::Error>()) {
                 Some(error) => to_sql_error(error),
                 None => SqlError { fault: Fault::Unreachable, message: error.to_string() },
@@ -226,65 +226,100 @@ impl Session for PostgresSession {
     }
 }
 
+/// Most columns of a copy.
+const COPY_COLUMNS_MAX: usize = 8;
+/// What stands before the rows: signature, flags, length of an extension.
+const COPY_HEAD_BYTES: usize = 19;
+
 /// Reads the format of `COPY … (FORMAT BINARY)`: a signature of 11 bytes, flags, an extension; then for each row a count of
 /// fields and for each field its length (-1 for null) and bytes; at the end the count -1. Numbers are big endian. Source:
 /// PostgreSQL's manual, "COPY", "Binary Format".
 struct CopyReader<'s, S> {
     stream: &'s mut S,
-    raw: Vec<u8>,
+    /// The beginning of a row whose rest is still to come. The server sends whole rows, so this is seldom used.
+    pending: Vec<u8>,
+}
+
+/// What stands at the beginning of some bytes.
+enum Parsed<'b> {
+    /// A row, and how many bytes it takes.
+    Row([Cell<'b>; COPY_COLUMNS_MAX], usize),
+    End,
+    /// More bytes are needed.
+    Part,
 }
 
 impl<S: BufRead> CopyReader<'_, S> {
     fn read(&mut self, shape: &[Shape], take: TakeRow<'_>) -> std::io::Result<()> {
-        let malformed = |what: &str| std::io::Error::other(format!("the server sent a malformed copy: {what}"));
-        let mut head = [0; 19];
+        let mut head = [0; COPY_HEAD_BYTES];
         self.stream.read_exact(&mut head)?;
-        let extension = u32::from_be_bytes(head[15..].try_into().expect("four bytes"));
-        if !head.starts_with(b"PGCOPY\n\xff\r\n\0") || extension != 0 {
+        if !head.starts_with(b"PGCOPY\n\xff\r\n\0") || head[15..] != [0; 4] {
             return Err(malformed("no signature"));
         }
-        let mut ranges = Vec::with_capacity(shape.len());
         loop {
-            let mut count = [0; 2];
-            self.stream.read_exact(&mut count)?;
-            let count = i16::from_be_bytes(count);
-            if count == -1 {
+            let available = self.stream.fill_buf()?;
+            if available.is_empty() {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            let length = available.len();
+            let is_pending = !self.pending.is_empty();
+            if is_pending {
+                self.pending.extend_from_slice(available);
+            }
+            let bytes = if is_pending { &self.pending[..] } else { available };
+            let mut start = 0;
+            let is_end = loop {
+                match parse(&bytes[start..], shape)? {
+                    Parsed::Row(cells, used) => {
+                        take(&cells[..shape.len()]);
+                        start += used;
+                    }
+                    Parsed::End => break true,
+                    Parsed::Part => break false,
+                }
+            };
+            if is_pending {
+                self.pending.drain(..start);
+            } else {
+                self.pending.extend_from_slice(&available[start..]);
+            }
+            self.stream.consume(length);
+            if is_end {
                 // The stream must be read to its end before the next statement.
                 return std::io::copy(self.stream, &mut std::io::sink()).map(drop);
             }
-            if usize::try_from(count).ok() != Some(shape.len()) {
-                return Err(malformed("another number of columns"));
-            }
-            self.raw.clear();
-            ranges.clear();
-            for _ in shape {
-                let mut length = [0; 4];
-                self.stream.read_exact(&mut length)?;
-                match i32::from_be_bytes(length) {
-                    -1 => ranges.push(None),
-                    length => {
-                        let length = u64::try_from(length).map_err(|_| malformed("a negative length"))?;
-                        let start = self.raw.len();
-                        let read = (&mut *self.stream).take(length).read_to_end(&mut self.raw)?;
-                        if read as u64 != length {
-                            return Err(std::io::ErrorKind::UnexpectedEof.into());
-                        }
-                        ranges.push(Some(start..self.raw.len()));
-                    }
-                }
-            }
-            let cells: Option<Vec<Cell<'_>>> = ranges
-                .iter()
-                .zip(shape)
-                .map(|(range, shape)| match (range, shape) {
-                    (None, _) => Some(Cell::Null),
-                    (Some(range), Shape::Bytes) => Some(Cell::Bytes(&self.raw[range.clone()])),
-                    (Some(range), Shape::Int) => integer(&self.raw[range.clone()]).map(Cell::Int),
-                })
-                .collect();
-            take(&cells.ok_or_else(|| malformed("an integer of an odd length"))?);
         }
     }
+}
+
+fn malformed(what: &str) -> std::io::Error {
+    std::io::Error::other(format!("the server sent a malformed copy: {what}"))
+}
+
+fn parse<'b>(bytes: &'b [u8], shape: &[Shape]) -> std::io::Result<Parsed<'b>> {
+    let Some((count, mut rest)) = bytes.split_first_chunk::<2>() else { return Ok(Parsed::Part) };
+    match i16::from_be_bytes(*count) {
+        -1 => return Ok(Parsed::End),
+        count if usize::try_from(count).ok() == Some(shape.len()) && shape.len() <= COPY_COLUMNS_MAX => {}
+        _ => return Err(malformed("another number of columns")),
+    }
+    let mut cells = [Cell::Null; COPY_COLUMNS_MAX];
+    for (cell, shape) in cells.iter_mut().zip(shape) {
+        let Some((length, after)) = rest.split_first_chunk::<4>() else { return Ok(Parsed::Part) };
+        rest = after;
+        let length = i32::from_be_bytes(*length);
+        if length == -1 {
+            continue;
+        }
+        let length = usize::try_from(length).map_err(|_| malformed("a negative length"))?;
+        let Some((value, after)) = rest.split_at_checked(length) else { return Ok(Parsed::Part) };
+        rest = after;
+        *cell = match shape {
+            Shape::Bytes => Cell::Bytes(value),
+            Shape::Int => Cell::Int(integer(value).ok_or_else(|| malformed("an integer of an odd length"))?),
+        };
+    }
+    Ok(Parsed::Row(cells, bytes.len() - rest.len()))
 }
 
 fn integer(raw: &[u8]) -> Option<i64> {
@@ -343,4 +378,45 @@ impl ToSql for Param<'_> {
     }
 
     to_sql_checked!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy(rows: &[(i64, Option<&[u8]>)]) -> Vec<u8> {
+        let mut bytes = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+        for (id, content) in rows {
+            bytes.extend([0, 2, 0, 0, 0, 8]);
+            bytes.extend(id.to_be_bytes());
+            bytes.extend(content.map_or(-1, |content| i32::try_from(content.len()).unwrap()).to_be_bytes());
+            bytes.extend(content.unwrap_or_default());
+        }
+        bytes.extend([0xff, 0xff]);
+        bytes
+    }
+
+    fn read(bytes: &[u8], piece: usize) -> std::io::Result<Vec<(Option<i64>, Option<Vec<u8>>)>> {
+        let mut stream = std::io::BufReader::with_capacity(piece, bytes);
+        let mut rows = Vec::new();
+        let mut reader = CopyReader { stream: &mut stream, pending: Vec::new() };
+        reader.read(&[Shape::Int, Shape::Bytes], &mut |row| {
+            rows.push((row[0].int(), row[1].bytes().map(<[u8]>::to_vec)));
+        })?;
+        Ok(rows)
+    }
+
+    #[test]
+    fn copy_is_read_however_it_is_cut() {
+        let rows: [(i64, Option<&[u8]>); 4] =
+            [(1, Some(b"one")), (-2, None), (3, Some(b"")), (i64::MAX, Some(&[7; 300]))];
+        let expected: Vec<_> = rows.iter().map(|(id, content)| (Some(*id), content.map(<[u8]>::to_vec))).collect();
+        for piece in 1..40 {
+            assert_eq!(read(&copy(&rows), piece).unwrap(), expected, "in pieces of {piece}");
+        }
+        let whole = copy(&rows);
+        for end in 0..whole.len() - 2 {
+            assert!(read(&whole[..end], 64).is_err(), "cut at {end}");
+        }
+    }
 }

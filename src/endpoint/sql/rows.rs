@@ -158,6 +158,17 @@ impl Rows {
         }
     }
 
+    /// Tells whether the path is this one, without making it.
+    pub(super) fn is_at(&self, n: usize, path: &EntryPath) -> bool {
+        match self.head(n) {
+            [] => path.as_bytes() == self.name(n),
+            head => {
+                let rest = path.as_bytes().strip_prefix(head).and_then(|rest| rest.strip_prefix(b"/"));
+                rest == Some(self.name(n))
+            }
+        }
+    }
+
     pub(super) fn id(&self, n: usize) -> i64 {
         self.ids[n]
     }

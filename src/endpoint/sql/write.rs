@@ -368,7 +368,7 @@ impl Change<'_> {
     fn refuse_newcomers(&mut self) -> Attempt<()> {
         let listing = self.staging.listing;
         let Some(log) = &self.schema.log else { return Ok(()) };
-        let Some(position) = listing_position(listing)? else { return Ok(()) };
+        let Some(position) = super::log::last_id(listing)? else { return Ok(()) };
         let project = if log.has("project") { "project" } else { "NULL" };
         let sql = format!(
             "SELECT meta_key, {project} FROM {} WHERE id > {position} ORDER BY id LIMIT 1000",
@@ -803,10 +803,4 @@ fn log_key(schema: &Schema, table: &Table, path: &EntryPath) -> Vec<u8> {
 
 fn project_of(path: &EntryPath) -> String {
     path.project().map_or_else(|| GLOBAL.to_owned(), |project| String::from_utf8_lossy(project).into_owned())
-}
-
-/// Returns the last record of the audit log that a listing shows.
-fn listing_position(listing: &SqlListing) -> Result<Option<u64>> {
-    use crate::endpoint::Listing;
-    Ok(listing.position(None)?.map(|position| position.last))
 }
