@@ -96,7 +96,10 @@ fn store_in_a_database_is_named_and_no_password_is_shown() {
             if words.starts_with("backup") || words.starts_with("doctor") {
                 assert_eq!(ran.code, 20, "{said}");
                 assert!(said.contains("kylin.metadata.url in [here]/kylin/conf (kylin.properties)"), "{said}");
-                assert!(said.contains("cannot connect to postgresql://db.invalid:5432/kylin?identifier=kylin_metadata"), "{said}");
+                assert!(
+                    said.contains("cannot connect to postgresql://db.invalid:5432/kylin?identifier=kylin_metadata"),
+                    "{said}"
+                );
                 assert!(said.contains("are host, port and TLS right?"), "{said}");
             }
         }
