@@ -102,6 +102,11 @@ impl Schema {
         quoted(self.dialect, name)
     }
 
+    /// Returns a column's name as it is written: those of the old generation are not in lower case everywhere.
+    pub(super) fn column(&self, table: &Table, column: &str) -> String {
+        if table.holds == Holds::Old { column.to_owned() } else { self.quoted(column) }
+    }
+
     /// Tells whether the tables are of the old generation.
     pub(super) fn is_old(&self) -> bool {
         self.layout == Layout::Old

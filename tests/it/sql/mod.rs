@@ -13,6 +13,8 @@ mod kylin_node;
 mod kylin_rows;
 mod kylin_tables;
 mod kylin_units;
+mod restore;
+mod restoring;
 mod servers;
 mod stage;
 mod stage_kylin;
