@@ -250,15 +250,22 @@ pub(crate) struct BackupArgs {
     /// Back up a store without a single document
     #[arg(long)]
     pub allow_empty: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Show what would be read, and write nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+}
+
+/// How far the word of a database is taken for what changed in it.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
     /// List all versions of a database, even where its audit log tells what changed
     #[arg(long)]
     pub no_log: bool,
     /// Of a database, read this share of the contents that seem unchanged, another one each time; 0 for none
     #[arg(long, value_name = "1/N", value_parser = parse_share, default_value = "1/30")]
     pub verify: u64,
-    /// Show what would be read, and write nothing
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -348,10 +355,8 @@ pub(crate) struct RestoreArgs {
     /// Make Kylin's tables in a database that has none
     #[arg(long)]
     pub create_tables: bool,
-    /// Reload the metadata of this node of Kylin afterwards, over REST; may be repeated
-    // Named as Kylin's users know it: http://host:7070/kylin.
-    #[arg(long = "kylin-url", value_name = "URL", env = "METASTASH_KYLIN_URL", value_delimiter = ',', hide_env_values = true)]
-    pub kylin_urls: Vec<String>,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
 }
 
 #[derive(Debug, Args)]
@@ -365,6 +370,23 @@ pub(crate) struct UndoArgs {
     /// Go on even if the store was empty before, so that everything in it will be removed
     #[arg(long)]
     pub allow_empty: bool,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+}
+
+/// Who is to know of a restore.
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// Reload the metadata of this node of Kylin afterwards, over REST: http://host:7070/kylin; may be repeated
+    // The url may hold a password, which `--help` would show.
+    #[arg(
+        long = "kylin-url",
+        value_name = "URL",
+        env = "METASTASH_KYLIN_URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub kylin_urls: Vec<String>,
 }
 
 #[derive(Debug, Args)]

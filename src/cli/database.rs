@@ -14,6 +14,7 @@ use metastash::platform::kylin::tables::Dialect;
 
 use super::args::{Global, LayoutName};
 use super::exit::{Refusal, Usage};
+use super::values::variable;
 
 /// Opens the store in a database, which must be there.
 pub(crate) fn open(database: Database, global: &Global) -> Result<Located> {
@@ -22,12 +23,7 @@ pub(crate) fn open(database: Database, global: &Global) -> Result<Located> {
 }
 
 /// Opens the store in a database to restore a snapshot of the layout `wanted`.
-pub(crate) fn open_target(
-    database: Database,
-    global: &Global,
-    create_tables: bool,
-    wanted: &str,
-) -> Result<Located> {
+pub(crate) fn open_target(database: Database, global: &Global, create_tables: bool, wanted: &str) -> Result<Located> {
     let options = options(global, create_tables)?;
     Ok(located(SqlStore::open_target(with_environment(database)?, options, wanted)?))
 }
@@ -48,10 +44,6 @@ fn options(global: &Global, create_tables: bool) -> Result<SqlOptions> {
     };
     let instance = format!("{}:0000", gethostname::gethostname().to_string_lossy());
     Ok(SqlOptions { layout, create_tables, instance })
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Fills in user and password from where the clients of the databases look for them.

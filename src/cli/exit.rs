@@ -262,7 +262,8 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
             ));
         }
         endpoint::Error::MissingTables { .. } => {
-            "start Kylin once, which makes them; if they were lost, restore into another, empty database"
+            "may the user see them? Kylin makes them when it starts; if they were lost, restore into another, empty database; \
+             `--layout kylin-old` reads the tables of the old generation, where there are such"
         }
         endpoint::Error::ForeignTable { .. } => "is the identifier right? `?identifier=` in the url names another",
         endpoint::Error::NoRow { .. } => {
@@ -282,7 +283,9 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
 
 fn hint_for_database(error: &SqlError) -> Option<String> {
     let hint = match error.fault {
-        Fault::Unreachable => "is the server up, and are host, port and TLS right? What was begun was taken back; run it again",
+        Fault::Unreachable => {
+            "is the server up, and are host, port and TLS right? What was begun was taken back; run it again"
+        }
         Fault::Denied => {
             "check user and password (PGPASSWORD, ~/.pgpass, MYSQL_PWD) and rights: a backup needs SELECT on all tables, a \
              restore INSERT, UPDATE and DELETE, too"
@@ -296,7 +299,9 @@ fn hint_for_database(error: &SqlError) -> Option<String> {
             "nothing was changed; another row holds what must be unique, or a value does not fit: `--after-truncate` removes what \
              only the store has, `metastash doctor` may say more"
         }
-        Fault::TooLarge => "nothing was changed; raise the limit of the server (MySQL: max_allowed_packet, Kylin advises 256M)",
+        Fault::TooLarge => {
+            "nothing was changed; raise the limit of the server (MySQL: max_allowed_packet, Kylin advises 256M)"
+        }
         Fault::Other => return None,
     };
     Some(hint.to_owned())

@@ -30,7 +30,7 @@ impl Files {
     fn open(global: &Global) -> Result<Self> {
         let (store, layout) = match store::place(global)? {
             store::Place::Files(path) => (location::open(&path, Reading::Plain)?.store, None),
-            store::Place::Database(_) => {
+            store::Place::Database { .. } => {
                 let store = store::source(global)?.store;
                 let layout = if store.layout() == Layout::Old.name() { Layout::Old } else { Layout::New(Level::Core) };
                 (store, Some(layout))
@@ -54,7 +54,8 @@ impl Files {
             target.is_empty() || name.is_within(target) || name.as_bytes() == [target, b".json"].concat()
         };
         let files = self.listing.numbers().map(|n| (n, self.listing.found(n as usize)));
-        let named = files.filter(|(_, found)| found.size.is_some()).filter_map(|(n, found)| Some((n, self.name(found.path)?)));
+        let named =
+            files.filter(|(_, found)| found.size.is_some()).filter_map(|(n, found)| Some((n, self.name(found.path)?)));
         named.filter(|(_, name)| is_below(name)).collect()
     }
 }

@@ -13,6 +13,7 @@ mod fetch;
 mod forget;
 mod import;
 mod metastore;
+mod nodes;
 mod open;
 mod output;
 mod progress;

@@ -122,7 +122,13 @@ mod tests {
         let document =
             Document { content: ContentId::of(content.as_bytes()), size: content.len() as u64, pieces: Box::default() };
         let path = EntryPath::new(path.as_bytes()).unwrap();
-        Entry { path, body: Body::Document(document), mode: Some(mode), encoding: Encoding::Plain, stamp: Stamp::default() }
+        Entry {
+            path,
+            body: Body::Document(document),
+            mode: Some(mode),
+            encoding: Encoding::Plain,
+            stamp: Stamp::default(),
+        }
     }
 
     fn projects(entries: &[Entry]) -> Projects {

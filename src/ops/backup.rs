@@ -313,9 +313,7 @@ impl Parent {
     ) -> Result<Box<dyn Iterator<Item = repo::Result<Entry>> + 'a>> {
         Ok(match listing.touched() {
             None => Box::new(repo.entries(&self.tree, &options.scope)),
-            Some(touched) => {
-                Box::new(follow::entries_touched(repo, &self.tree, listing, touched)?.into_iter().map(Ok))
-            }
+            Some(touched) => Box::new(follow::entries_touched(repo, &self.tree, listing, touched)?.into_iter().map(Ok)),
         })
     }
 
@@ -392,6 +390,11 @@ fn list_changes(
         is_asked && options.scope == Scope::System && manifest.scope == Scope::System && !manifest.is_incomplete()
     };
     match parent.filter(follows) {
+        // Documents that came without a word in the log are in no share of those that are known.
+        Some(parent) if share.ends_round() && parent.snapshot.manifest.position.is_some() => {
+            let why = "once in each round of verifying they are, for what the log may not name".to_owned();
+            Ok((None, Following::FellBack(why)))
+        }
         Some(parent) => follow::scan_since(source, &parent.snapshot, share, monitor),
         None => Ok((None, Following::No)),
     }

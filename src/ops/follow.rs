@@ -48,13 +48,7 @@ impl Share {
 
     /// Chooses one of `of` parts of a snapshot's documents. It begins where the last one ended, or, where no one keeps note
     /// of that, anywhere.
-    pub(super) fn choose(
-        repo: &Repository,
-        snapshot: &Snapshot,
-        tree: &Tree,
-        of: u64,
-        anywhere: bool,
-    ) -> Result<Self> {
+    pub(super) fn choose(repo: &Repository, snapshot: &Snapshot, tree: &Tree, of: u64, anywhere: bool) -> Result<Self> {
         let count = tree.documents().div_ceil(of);
         let after = if anywhere {
             let mut drawn = [0; 8];
@@ -93,6 +87,11 @@ impl Share {
         share.last = share.entries.last().map(|(path, _)| path.clone());
         share.next = if is_full { share.last.clone() } else { None };
         Ok(share)
+    }
+
+    /// Tells whether it ends with the last document of all.
+    pub(super) fn ends_round(&self) -> bool {
+        !self.entries.is_empty() && self.next.is_none()
     }
 
     /// Tells whether a document is one of them.
@@ -154,7 +153,9 @@ pub(super) fn entries_touched(
         for path in some {
             let below: Vec<&[u8]> = path.parts().skip(1).collect();
             let of_project = |project: &[u8]| EntryPath::joined(&[&[project], &below[..]].concat());
-            paths.extend(tree.projects.keys().filter(|name| !name.is_empty() && !below.is_empty()).map(|name| of_project(name)));
+            paths.extend(
+                tree.projects.keys().filter(|name| !name.is_empty() && !below.is_empty()).map(|name| of_project(name)),
+            );
         }
     }
     let paths: Vec<EntryPath> = paths.into_iter().collect();

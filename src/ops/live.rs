@@ -97,7 +97,8 @@ impl LiveDifferences {
     ) -> Result<()> {
         let chunks: Vec<Vec<Waiting>> = {
             let mut rest = waiting.drain(..).peekable();
-            std::iter::from_fn(|| rest.peek().is_some().then(|| rest.by_ref().take(PREPARED_AT_ONCE).collect())).collect()
+            std::iter::from_fn(|| rest.peek().is_some().then(|| rest.by_ref().take(PREPARED_AT_ONCE).collect()))
+                .collect()
         };
         let resolved: Vec<_> =
             chunks.into_par_iter().map(|chunk| resolve_all(listing, chunk, monitor)).collect::<Result<_>>()?;
@@ -115,11 +116,7 @@ impl LiveDifferences {
 }
 
 /// Reads the live documents of some pairs.
-fn resolve_all(
-    listing: &dyn Listing,
-    waiting: Vec<Waiting>,
-    monitor: &dyn Monitor,
-) -> Result<Vec<Option<Difference>>> {
+fn resolve_all(listing: &dyn Listing, waiting: Vec<Waiting>, monitor: &dyn Monitor) -> Result<Vec<Option<Difference>>> {
     let mut reader = listing.reader();
     let live = waiting.iter().filter_map(|waiting| waiting.live.as_ref());
     let documents = live.filter(|(_, found)| found.size.is_some()).map(|(n, _)| *n);

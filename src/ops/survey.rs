@@ -162,7 +162,13 @@ impl Survey {
                 _ => Change::Directory,
             };
             // The stamp of a directory moves whenever something in it does: kept, it would only make noise.
-            let now = Entry { path: found.path, body: Body::Directory, mode: found.mode, encoding: found.encoding, stamp: Stamp::default() };
+            let now = Entry {
+                path: found.path,
+                body: Body::Directory,
+                mode: found.mode,
+                encoding: found.encoding,
+                stamp: Stamp::default(),
+            };
             return Outcome { change, now: Some(now), before, is_behind: false };
         };
         if self.known[n as usize] == UNCHANGED {
@@ -186,8 +192,8 @@ impl Survey {
             Some(_) if before.as_ref().is_some_and(|before| before.mode != now.mode) => Change::Mode,
             Some(_) => Change::Stamp,
         };
-        let is_behind = change == Change::Content
-            && before.as_ref().is_some_and(|before| before.stamp.proves_unchanged(&stamp));
+        let is_behind =
+            change == Change::Content && before.as_ref().is_some_and(|before| before.stamp.proves_unchanged(&stamp));
         Outcome { change, now: Some(now), before, is_behind }
     }
 }

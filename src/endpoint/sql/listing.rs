@@ -263,21 +263,26 @@ pub(super) fn is_key(key: &[u8]) -> bool {
 
 /// Returns the query that lists the rows of a table, in the shape of [`KEY_SHAPE`]; `below` is its end, if it has one.
 pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, below: &str) -> String {
-    let (text, int) = match schema.dialect {
-        Dialect::PostgreSql => (
-            (|column: &str| format!("{column}::text")) as fn(&str) -> String,
-            (|column: &str| format!("{column}::int8")) as fn(&str) -> String,
-        ),
+    let text = |column: &str| match schema.dialect {
+        Dialect::PostgreSql => format!("{column}::text"),
+        // Bytes are not converted, or what is no UTF-8 in them would be lost.
+        Dialect::MySql if table.is_bytes(column) => column.to_owned(),
         // Columns of several collations and character sets are brought to one.
-        Dialect::MySql => (
-            (|column: &str| format!("CAST(CONVERT({column} USING utf8mb4) AS BINARY)")) as fn(&str) -> String,
-            (|column: &str| column.to_owned()) as fn(&str) -> String,
-        ),
+        Dialect::MySql => format!("CAST(CONVERT({column} USING utf8mb4) AS BINARY)"),
+    };
+    let int = |column: &str| match schema.dialect {
+        Dialect::PostgreSql => format!("{column}::int8"),
+        Dialect::MySql => column.to_owned(),
     };
     let (id, key, project, version, time, size) = match table.holds {
-        Holds::Old => {
-            (int("0"), text("META_TABLE_KEY"), "NULL".to_owned(), "META_TABLE_MVCC", "META_TABLE_TS", "META_TABLE_CONTENT")
-        }
+        Holds::Old => (
+            int("0"),
+            text("META_TABLE_KEY"),
+            "NULL".to_owned(),
+            "META_TABLE_MVCC",
+            "META_TABLE_TS",
+            "META_TABLE_CONTENT",
+        ),
         Holds::Documents(Kind::Project) => (int("id"), text("meta_key"), text("uuid"), "mvcc", "ts", "content"),
         Holds::Documents(_) => {
             let project = if table.has("project") { text("project") } else { "NULL".to_owned() };
@@ -286,7 +291,9 @@ pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, below: &str)
         Holds::Side(SideTable::JobInfo) => {
             (int("id"), text("job_id"), text("project"), "mvcc", "update_time", "job_content")
         }
-        Holds::Side(SideTable::FavoriteRule) => (int("id"), text("id"), text("project"), "mvcc", "update_time", "conds"),
+        Holds::Side(SideTable::FavoriteRule) => {
+            (int("id"), text("id"), text("project"), "mvcc", "update_time", "conds")
+        }
         Holds::Side(SideTable::QueryHistoryOffset) => {
             let key = match schema.dialect {
                 Dialect::PostgreSql => "id || '_' || type".to_owned(),
@@ -330,11 +337,22 @@ impl SqlListing {
     /// Returns the row that has a path, or the place of it.
     pub(super) fn find_row(&self, path: &EntryPath) -> Option<usize> {
         if self.schema.is_old() {
-            return self.rows.find(0, path.as_bytes());
+            return self.rows.find(0, path.as_bytes()).or_else(|| self.find_permissions(path));
         }
         let parts: Vec<&[u8]> = path.parts().collect();
         let [_, folder, key] = parts[..] else { return None };
         self.rows.find(self.schema.table_of_folder(folder)?, key)
+    }
+
+    /// Returns the row of the old generation that has the name of some permissions, though it is kept at another path: only
+    /// the document of a project tells that they are its own.
+    fn find_permissions(&self, path: &EntryPath) -> Option<usize> {
+        let name = Layout::Old.name_of(path)?;
+        let Place::OfProject(uuid) = Layout::Old.place(&name) else { return None };
+        self.rows.find(0, name.as_bytes()).or_else(|| {
+            let mut all = 0..self.rows.len();
+            all.find(|n| self.rows.name(*n).ends_with(&uuid) && Layout::Old.name_of(&self.rows.path(*n)).as_ref() == Some(&name))
+        })
     }
 }
 
@@ -369,16 +387,18 @@ impl Listing for SqlListing {
         self.find_row(path)
     }
 
+    fn recall(&self, n: usize, path: &EntryPath) -> bool {
+        // Permissions move with their project, and whoever writes without Kylin may move anything, with no new version.
+        self.rows.is_at(n, path)
+    }
+
     fn remarks(&self) -> Vec<Problem> {
         let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut remarks: Vec<(EntryPath, String)> =
             remarks.iter().map(|(n, what)| (self.path(*n as usize), what.clone())).collect();
         remarks.sort_unstable();
-        let problem = |(path, what): (EntryPath, String)| Problem {
-            severity: Severity::Remark,
-            path: path.to_string(),
-            what,
-        };
+        let problem =
+            |(path, what): (EntryPath, String)| Problem { severity: Severity::Remark, path: path.to_string(), what };
         self.of_store.iter().cloned().chain(remarks.into_iter().map(problem)).collect()
     }
 

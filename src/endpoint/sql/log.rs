@@ -16,7 +16,7 @@ use crate::endpoint::{LogRecords, Result, Touched};
 use crate::model::entry::Stamp;
 use crate::model::log::{LogChange, LogPosition, LogRecord, OpenIds};
 use crate::model::path::{EntryPath, escape};
-use crate::platform::kylin::encoding::decode;
+use crate::platform::kylin::encoding::{Decoded, decode};
 use crate::platform::kylin::kind::{Home, Kind};
 use crate::platform::kylin::layout::{GLOBAL, Layout, is_project};
 use crate::platform::kylin::tables::Dialect;
@@ -33,8 +33,12 @@ const RECORDS_MAX: usize = 20_000;
 const KEYS_AT_ONCE: usize = 1000;
 /// Records that are read at once for the archive.
 const RECORDS_AT_ONCE: i64 = 500;
-/// A value of a record longer than this is no content of Kylin's.
-const CONTENT_BYTES_MAX: u64 = 1 << 30;
+/// Contents of records that are read at once, as they are stored, if each alone is smaller.
+const RECORDS_BYTES: u64 = 4 << 20;
+/// A content of a record larger than this is not read.
+const CONTENT_BYTES_MAX: u64 = 16 << 20;
+/// How keys of permissions begin in the old generation, where the project's document tells whose they are.
+const OLD_PERMISSIONS: &[u8] = b"/_global/acl/";
 
 /// What the log says has changed.
 pub(super) enum Changes {
@@ -110,12 +114,18 @@ pub(super) fn position(
         Some(since) if is_same_log(snapshot, schema, log, since)? => Some(since),
         _ => None,
     };
+    let first = first_id(snapshot, schema, log)?;
     let after = known.map_or(end.last.saturating_sub(WINDOW_IDS), |since| since.last);
     let ids = ids_after(snapshot, schema, log, after)?;
     // Ids below the first that is left were rotated away.
     let after = if known.is_some() { after } else { ids.first().map_or(after, |first| first - 1) };
     let mut open = match known {
-        Some(since) => still_open(snapshot, schema, log, &since.open, now_ms)?,
+        // All is looked at now, and what was rotated away will not come.
+        Some(since) => still_open(snapshot, schema, log, &since.open, now_ms)?
+            .into_iter()
+            .filter(|gap| gap.last > first)
+            .map(|gap| OpenIds { first: gap.first.max(first), ..gap })
+            .collect(),
         None => Vec::new(),
     };
     open.extend(missing(&ids, after, end.last, now_ms));
@@ -130,6 +140,10 @@ pub(super) fn position(
 fn is_same_log(snapshot: &Snapshot, schema: &Schema, log: &Table, since: &LogPosition) -> Result<bool> {
     let record = record_at(snapshot, schema, log, &format!("WHERE id = {}", since.last))?;
     Ok(record.is_some_and(|record| record.mark == since.mark))
+}
+
+fn first_id(snapshot: &Snapshot, schema: &Schema, log: &Table) -> Result<u64> {
+    Ok(record_at(snapshot, schema, log, "ORDER BY id LIMIT 1")?.map_or(0, |record| record.last))
 }
 
 fn ids_after(snapshot: &Snapshot, schema: &Schema, log: &Table, after: u64) -> Result<Vec<u64>> {
@@ -239,6 +253,13 @@ pub(super) fn changes(
         return unknown(format!("record {seen} of the audit log is gone or another: it was rotated or renumbered"));
     }
     let still_open = still_open(snapshot, schema, log, &since.open, now_ms)?;
+    if let Some(gap) = still_open.first()
+        && first_id(snapshot, schema, log)? > gap.first
+    {
+        // They may have come and gone since.
+        let OpenIds { first, last, .. } = gap;
+        return unknown(format!("ids {first} to {last} of the audit log were missing, and it was rotated since"));
+    }
     let records = touched_records(snapshot, schema, log, since)?;
     if records.len() > RECORDS_MAX {
         return unknown(format!("the audit log has more than {RECORDS_MAX} new records"));
@@ -250,6 +271,9 @@ pub(super) fn changes(
     let mut touched = Vec::new();
     let mut wanted = Wanted::default();
     for (key, record) in by_key(records) {
+        if schema.is_old() && [&b"/_global/project/"[..], OLD_PERMISSIONS].iter().any(|place| key.starts_with(place)) {
+            return unknown(format!("the audit log names {}, with which permissions may have moved", escape(&key)));
+        }
         match touch(schema, &key, &record, &mut wanted) {
             Some(one) => touched.push(one),
             None => return unknown(format!("the audit log names {}, which is in no table", escape(&key))),
@@ -307,7 +331,12 @@ fn touched_records(snapshot: &Snapshot, schema: &Schema, log: &Table, since: &Lo
     snapshot.run(|session| {
         session.query(&sql, &[], &mut |row| {
             let bytes = |n: usize| row[n].bytes().unwrap_or_default().to_vec();
-            records.push(Named { id: number(row[0]), key: bytes(1), project: bytes(2), is_first: row[3].int() == Some(0) });
+            records.push(Named {
+                id: number(row[0]),
+                key: bytes(1),
+                project: bytes(2),
+                is_first: row[3].int() == Some(0),
+            });
         })
     })?;
     Ok(records)
@@ -400,7 +429,10 @@ impl Wanted {
 
     /// Lists the rows that are wanted.
     pub(super) fn list(&self, snapshot: &Snapshot, schema: &Schema, filling: &mut Filling<'_>) -> Result<()> {
-        let is_permission = |number: &u8| schema.table(*number).holds == Holds::Documents(Kind::ObjectAcl);
+        let is_permission = |number: &u8| match schema.table(*number).holds {
+            Holds::Old => self.keys.get(number).into_iter().flatten().any(|key| key.starts_with(OLD_PERMISSIONS)),
+            holds => holds == Holds::Documents(Kind::ObjectAcl),
+        };
         let mut all: BTreeSet<u8> = self.keys.keys().chain(self.ids.keys()).chain(&self.whole).copied().collect();
         if all.iter().any(is_permission) {
             filling.learn_projects(snapshot, schema)?;
@@ -466,12 +498,10 @@ impl Iterator for Records<'_> {
             }
             let (first, last) = *self.gaps.first()?;
             match self.read(first, last) {
-                Ok(records) => {
-                    match records.last() {
-                        Some(record) if record.id < last && i64::try_from(records.len()) == Ok(RECORDS_AT_ONCE) => {
-                            self.gaps[0].0 = record.id + 1;
-                        }
-                        _ => drop(self.gaps.remove(0)),
+                Ok((records, rest)) => {
+                    match rest {
+                        Some(rest) => self.gaps[0].0 = rest,
+                        None => drop(self.gaps.remove(0)),
                     }
                     self.ready = records.into_iter();
                 }
@@ -485,11 +515,14 @@ impl Iterator for Records<'_> {
 }
 
 impl Records<'_> {
-    fn read(&self, first: u64, last: u64) -> Result<Vec<LogRecord>> {
+    /// Reads the first records of a range, and returns where the rest of it begins, if there is one.
+    fn read(&self, first: u64, last: u64) -> Result<(Vec<LogRecord>, Option<u64>)> {
+        let Some((end, is_all)) = self.end_of_some(first, last)? else { return Ok((Vec::new(), None)) };
         let has = |column: &'static str| if self.log.has(column) { column } else { "NULL" };
+        let bytes_max = CONTENT_BYTES_MAX.min(self.listing.snapshot.value_bytes_max());
         let sql = format!(
-            "SELECT id, meta_key, meta_content, meta_ts, meta_mvcc, unit_id, {}, {}, {}, {} FROM {} WHERE id BETWEEN {first} \
-             AND {last} ORDER BY id LIMIT {RECORDS_AT_ONCE}",
+            "SELECT id, meta_key, CASE WHEN OCTET_LENGTH(meta_content) <= {bytes_max} THEN meta_content END, meta_ts, meta_mvcc, \
+             unit_id, {}, {}, {}, {}, meta_content IS NULL FROM {} WHERE id BETWEEN {first} AND {end} ORDER BY id",
             has("operator"),
             has("instance"),
             has("project"),
@@ -498,18 +531,41 @@ impl Records<'_> {
         );
         let mut records = Vec::new();
         self.listing.snapshot.run(|session| session.query(&sql, &[], &mut |row| records.push(record(row))))?;
-        Ok(records)
+        Ok((records, (!is_all).then_some(end + 1)))
+    }
+
+    /// Returns up to which id the records can be held at once, and whether those are all; nothing if there are none.
+    fn end_of_some(&self, first: u64, last: u64) -> Result<Option<(u64, bool)>> {
+        let sql = format!(
+            "SELECT id, OCTET_LENGTH(meta_content) FROM {} WHERE id BETWEEN {first} AND {last} ORDER BY id LIMIT {RECORDS_AT_ONCE}",
+            name_of(&self.listing.schema, self.log)
+        );
+        let mut sizes: Vec<(u64, u64)> = Vec::new();
+        self.listing
+            .snapshot
+            .run(|session| session.query(&sql, &[], &mut |row| sizes.push((number(row[0]), number(row[1])))))?;
+        let Some(mut end) = sizes.first().map(|(id, _)| *id) else { return Ok(None) };
+        let (mut bytes, mut count) = (0, 0);
+        for (id, size) in &sizes {
+            bytes += size;
+            if count > 0 && bytes > RECORDS_BYTES {
+                break;
+            }
+            (end, count) = (*id, count + 1);
+        }
+        Ok(Some((end, count == sizes.len() && i64::try_from(count) != Ok(RECORDS_AT_ONCE))))
     }
 }
 
 fn record(row: &[Cell<'_>]) -> LogRecord {
     let text = |n: usize| row[n].bytes().map(|text| String::from_utf8_lossy(text).into_owned());
     let change = match row[2].bytes() {
-        None => LogChange::Removed,
+        None if row[10].int() == Some(1) => LogChange::Removed,
+        None => LogChange::Unreadable,
         Some(stored) => {
             let mut content = Vec::new();
             match decode(stored, CONTENT_BYTES_MAX, &mut content) {
-                Err(_) => LogChange::Unreadable,
+                Err(_) | Ok(Decoded::TooLarge) => LogChange::Unreadable,
                 Ok(_) if row[9].int() == Some(1) => LogChange::Patch(content),
                 Ok(_) => LogChange::Content(content),
             }

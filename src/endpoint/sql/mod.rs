@@ -87,7 +87,16 @@ impl SqlStore {
             layout: layout.name(),
             wanted: wanted_layout.map_or(super::PLAIN, Layout::name),
         };
-        match schema::look(&mut *session, &database, options.layout)? {
+        let found = match schema::look(&mut *session, &database, options.layout) {
+            // An interrupted restore leaves some of the tables that it was to make where making them can't be taken back.
+            Err(Error::MissingTables { .. })
+                if options.create_tables && schema::holds_nothing(&mut *session, &database)? =>
+            {
+                Found::Nothing
+            }
+            found => found?,
+        };
+        match found {
             Found::Schema(schema) if wanted_layout.is_some_and(|wanted| wanted.has_same_paths(schema.layout)) => {
                 Ok(Self::new(database, options, schema.layout, Some(*schema), session))
             }
@@ -150,11 +159,23 @@ impl SqlStore {
             snapshot.run(|session| session.query_many(&sql, &KEY_SHAPE, &mut |row| filling.push(row)))?;
         }
         let mut listing = filling.finish(snapshot, schema.clone(), self.location(), scope.clone(), monitor);
-        if schema.has_both {
-            let what = "tables of the other generation of Kylin are there, too, and are not read".to_owned();
-            listing.add_remark(Problem { severity: Severity::Remark, path: self.database.identifier.clone(), what });
-        }
+        self.remark(schema, &mut listing);
         Ok(listing)
+    }
+
+    /// Says what is not in a listing though it may be missed.
+    fn remark(&self, schema: &Schema, listing: &mut SqlListing) {
+        let mut remark = |path: &str, what: &str| {
+            let (severity, path, what) = (Severity::Remark, path.to_owned(), what.to_owned());
+            listing.add_remark(Problem { severity, path, what });
+        };
+        if schema.has_both {
+            let what = "tables of the other generation of Kylin are there, too, and are not read";
+            remark(&self.database.identifier, what);
+        }
+        for table in &schema.lacking {
+            remark(table, "there is no such table, or the user can't see it: what Kylin keeps there is not read");
+        }
     }
 }
 
@@ -195,12 +216,7 @@ impl Source for SqlStore {
         Ok(Box::new(self.list(schema, scope, monitor)?))
     }
 
-    fn scan_since(
-        &self,
-        since: &LogPosition,
-        besides: &[(EntryPath, Stamp)],
-        monitor: &dyn Monitor,
-    ) -> Result<Since> {
+    fn scan_since(&self, since: &LogPosition, besides: &[(EntryPath, Stamp)], monitor: &dyn Monitor) -> Result<Since> {
         let Some(schema) = &self.schema else { return Ok(Since::Unknown("there are no tables".to_owned())) };
         monitor.start(Task::Scan, None);
         let snapshot = self.snapshot()?;
@@ -212,6 +228,7 @@ impl Source for SqlStore {
                 let mut listing = filling.finish(snapshot, schema.clone(), self.location(), Scope::System, monitor);
                 listing.position = Some(position);
                 listing.touched = Some(touched);
+                self.remark(schema, &mut listing);
                 Ok(Since::Changes(Box::new(listing)))
             }
         }
@@ -237,6 +254,13 @@ impl Target for SqlStore {
     }
 
     fn advice(&self, changes: usize) -> Option<String> {
+        // Nobody follows tables that are still to be made.
+        let schema = self.schema.as_ref()?;
+        if schema.log.is_none() && changes > 0 {
+            let what = "there is no audit log, from which running nodes of Kylin would learn of the change: stop them before, or \
+                        reload them after with `--kylin-url`";
+            return Some(what.to_owned());
+        }
         (changes > FOLLOWED_MAX).then(|| {
             format!(
                 "{changes} rows change in one transaction; running nodes of Kylin may miss some of more than {FOLLOWED_MAX}: \

@@ -11,6 +11,8 @@ use crate::platform::kylin::database::{Database, Tls, TlsMode};
 
 /// What surrounds a value in a statement takes less than this.
 const STATEMENT_MARGIN_BYTES: u64 = 64 << 10;
+/// What a server takes for a time to wait for a lock, at most.
+const LOCK_SECS_MAX: u64 = 31_536_000;
 /// Statements that are kept prepared.
 const STATEMENTS_MAX: usize = 100;
 
@@ -104,9 +106,8 @@ fn fault_of(code: u16) -> Fault {
         1205 | 1969 | 3024 => Fault::Timeout,
         1022 | 1048 | 1062 | 1264 | 1364 | 1366 | 1406 | 1451 | 1452 | 4025 => Fault::Constraint,
         1153 | 1301 => Fault::TooLarge,
-        1040 | 1053 | 1077 | 1079 | 1129 | 1130 | 1158 | 1159 | 1160 | 1161 | 1184 | 1203 | 1226 | 1927 | 2006 | 2013 => {
-            Fault::Unreachable
-        }
+        1040 | 1053 | 1077 | 1079 | 1129 | 1130 | 1158 | 1159 | 1160 | 1161 | 1184 | 1203 | 1226 | 1927 | 2006
+        | 2013 => Fault::Unreachable,
         _ => Fault::Other,
     }
 }
@@ -124,6 +125,8 @@ impl MySqlSession {
         let mut settings = vec![
             "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'".to_owned(),
             format!("SET SESSION innodb_lock_wait_timeout = {}", timeouts.lock_secs.max(1)),
+            // For locks of whole tables it is a day or a year otherwise.
+            format!("SET SESSION lock_wait_timeout = {}", timeouts.lock_secs.clamp(1, LOCK_SECS_MAX)),
         ];
         if let Some(secs) = timeouts.statement_secs {
             settings.push(if is_mariadb {
@@ -185,8 +188,12 @@ macro_rules! take_rows {
         for row in result.by_ref() {
             let row = row.map_err(|error| to_sql_error(&error))?;
             let values = row.unwrap_raw();
-            let cells: Vec<Cell<'_>> =
-                values.iter().map(|value| value.as_ref().unwrap_or(&Value::NULL)).zip(&integers).map(|(value, is_integer)| cell(value, *is_integer)).collect();
+            let cells: Vec<Cell<'_>> = values
+                .iter()
+                .map(|value| value.as_ref().unwrap_or(&Value::NULL))
+                .zip(&integers)
+                .map(|(value, is_integer)| cell(value, *is_integer))
+                .collect();
             $take(&cells);
         }
         Ok(())

@@ -69,7 +69,9 @@ pub(super) fn connect(database: &Database) -> SqlResult<Box<dyn Session>> {
 
 fn is_tls(error: &::postgres::Error) -> bool {
     let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.into_iter().any(|cause| cause.is::<rustls::Error>() || cause.to_string().contains("received corrupt message"))
+    causes
+        .into_iter()
+        .any(|cause| cause.is::<rustls::Error>() || cause.to_string().contains("received corrupt message"))
 }
 
 /// Says what a server or its driver said, and what kind of failure it is.
@@ -91,7 +93,8 @@ fn to_sql_error(error: &::postgres::Error) -> SqlError {
             message.push_str(text);
         }
     }
-    let is_io = std::iter::successors(error.source(), |cause| (*cause).source()).any(|cause| cause.is::<std::io::Error>());
+    let is_io =
+        std::iter::successors(error.source(), |cause| (*cause).source()).any(|cause| cause.is::<std::io::Error>());
     let is_lost = error.is_closed() || is_io || message.contains("error connecting") || message.contains("timeout");
     SqlError { fault: if is_lost { Fault::Unreachable } else { Fault::Other }, message }
 }
@@ -102,8 +105,14 @@ fn fault_of(state: &SqlState) -> Fault {
         (_, s) if *s == SqlState::T_R_SERIALIZATION_FAILURE || *s == SqlState::T_R_DEADLOCK_DETECTED => Fault::Conflict,
         (_, s) if *s == SqlState::QUERY_CANCELED || *s == SqlState::LOCK_NOT_AVAILABLE => Fault::Timeout,
         (_, s) if *s == SqlState::INSUFFICIENT_PRIVILEGE || *s == SqlState::READ_ONLY_SQL_TRANSACTION => Fault::Denied,
-        (_, s) if *s == SqlState::STRING_DATA_RIGHT_TRUNCATION || *s == SqlState::NOT_NULL_VIOLATION => Fault::Constraint,
-        (_, s) if *s == SqlState::ADMIN_SHUTDOWN || *s == SqlState::CRASH_SHUTDOWN || *s == SqlState::CANNOT_CONNECT_NOW => {
+        (_, s) if *s == SqlState::STRING_DATA_RIGHT_TRUNCATION || *s == SqlState::NOT_NULL_VIOLATION => {
+            Fault::Constraint
+        }
+        (_, s)
+            if *s == SqlState::ADMIN_SHUTDOWN
+                || *s == SqlState::CRASH_SHUTDOWN
+                || *s == SqlState::CANNOT_CONNECT_NOW =>
+        {
             Fault::Unreachable
         }
         (_, s) if *s == SqlState::TOO_MANY_CONNECTIONS => Fault::Unreachable,
@@ -205,9 +214,7 @@ impl Session for PostgresSession {
 
     fn join_snapshot(&mut self, name: &str) -> SqlResult<()> {
         let name = name.replace('\'', "");
-        self.batch(&format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET TRANSACTION SNAPSHOT '{name}'"
-        ))
+        self.batch(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET TRANSACTION SNAPSHOT '{name}'"))
     }
 
     fn begin_write(&mut self) -> SqlResult<()> {
@@ -412,7 +419,8 @@ mod tests {
 
     #[test]
     fn copy_is_read_however_it_is_cut() {
-        let rows: [(i64, Option<&[u8]>); 4] = [(1, Some(b"one")), (-2, None), (3, Some(b"")), (i64::MAX, Some(&[7; 300]))];
+        let rows: [(i64, Option<&[u8]>); 4] =
+            [(1, Some(b"one")), (-2, None), (3, Some(b"")), (i64::MAX, Some(&[7; 300]))];
         let expected: Vec<_> = rows.iter().map(|(id, content)| (Some(*id), content.map(<[u8]>::to_vec))).collect();
         for piece in 1..40 {
             assert_eq!(read(&copy(&rows), piece).unwrap(), expected, "in pieces of {piece}");

@@ -1,7 +1,7 @@
 //! Reading contents of rows: many at once, decoded.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::ops::Range;
 
 use super::listing::{SqlListing, encoding_of, vanished};
@@ -9,7 +9,7 @@ use super::schema::{Holds, Table};
 use super::session::{Cell, Param, Shape, list, marks};
 use crate::endpoint::{DocumentStream, Error, Listing, Outcome, Reader, Result};
 use crate::model::entry::{Encoding, Stamp};
-use crate::platform::kylin::encoding::{DecodingReader, Decoded, decode, is_encoded};
+use crate::platform::kylin::encoding::{Decoded, DecodingReader, decode, is_encoded};
 use crate::platform::kylin::layout::Layout;
 use crate::platform::kylin::tables::side::SideTable;
 use crate::platform::kylin::tables::{Dialect, Value};
@@ -18,7 +18,7 @@ use crate::platform::kylin::tables::{Dialect, Value};
 const FETCHED_BYTES: u64 = 2 << 20;
 const FETCHED_ROWS_MAX: usize = 4096;
 /// Bytes of a large value that are fetched at once.
-const PIECE_BYTES: i64 = 4 << 20;
+const PIECE_BYTES: u64 = 8 << 20;
 /// Of the rows between the first and the last wanted, this share must be wanted for all of them to be asked for.
 const DENSE_SHARE: i64 = 2;
 
@@ -39,6 +39,17 @@ impl<'a> SqlReader<'a> {
         Self { listing, plan: VecDeque::new(), fetched: HashMap::new(), bytes: Vec::new(), failed: HashMap::new() }
     }
 
+    fn is_side(&self, n: usize) -> bool {
+        matches!(self.listing.schema.table(self.listing.rows.table(n)).holds, Holds::Side(_))
+    }
+
+    /// Says that a row which is read whole is larger than that can be.
+    fn unsendable(&self, n: usize) -> Error {
+        let bytes_max = self.listing.snapshot.value_bytes_max();
+        let what = format!("its row is larger than the {bytes_max} bytes that the server sends at once");
+        Error::io("read", self.listing.path(n), io::Error::other(what))
+    }
+
     /// Fetches a document, and those planned after it.
     fn fetch(&mut self, n: u32, bytes_max: u64) -> Result<()> {
         let rows = &self.listing.rows;
@@ -50,6 +61,7 @@ impl<'a> SqlReader<'a> {
             while let Some(next) = self.plan.front().copied() {
                 let size = rows.size(next as usize);
                 bytes += size;
+                let bytes_max = bytes_max.min(self.listing.snapshot.value_bytes_max());
                 if bytes > FETCHED_BYTES || wanted.len() >= FETCHED_ROWS_MAX || size > bytes_max {
                     break;
                 }
@@ -159,7 +171,12 @@ impl Reader for SqlReader<'_> {
     }
 
     fn read(&mut self, n: usize, bytes_max: u64, content: &mut Vec<u8>) -> Result<Outcome> {
-        if self.listing.rows.size(n) > bytes_max && self.listing.rows.encoding(n) == Encoding::Plain {
+        let size = self.listing.rows.size(n);
+        let is_sent_in_one = size <= self.listing.snapshot.value_bytes_max();
+        if !is_sent_in_one && self.is_side(n) {
+            return Err(self.unsendable(n));
+        }
+        if !is_sent_in_one || (size > bytes_max && self.listing.rows.encoding(n) == Encoding::Plain) {
             // It would be no less when decoded.
             self.plan.retain(|planned| *planned as usize != n);
             return Ok(Outcome::TooLarge);
@@ -174,44 +191,44 @@ impl Reader for SqlReader<'_> {
     fn stream(&mut self, n: usize) -> Result<Box<dyn DocumentStream>> {
         let listing = self.listing;
         let failed = |error| Error::io("read", listing.path(n), error);
-        let table = listing.schema.table(listing.rows.table(n));
-        if matches!(table.holds, Holds::Side(_)) {
+        if self.is_side(n) {
+            if listing.rows.size(n) > listing.snapshot.value_bytes_max() {
+                return Err(self.unsendable(n));
+            }
             let mut content = Vec::new();
             self.fetch(u32::try_from(n).expect("rows are numbered in 32 bits"), u64::MAX)?;
             self.take(u32::try_from(n).expect("rows are numbered in 32 bits"), u64::MAX, &mut content)?;
             return Ok(Box::new(Held { content: io::Cursor::new(content), stamp: listing.rows.stamp(n) }));
         }
+        let stored = spool(Pieces::new(listing, n)).map_err(failed)?;
         // A value that is damaged somewhere is kept as it is stored: that must be known before the first byte is given.
-        let mut first = DecodingReader::new(Pieces::new(listing, n)).map_err(failed)?;
-        let verdict = io::copy(&mut first, &mut io::sink());
-        let spooled = match verdict {
+        let mut decoding = DecodingReader::new(&stored).map_err(failed)?;
+        let verdict = io::copy(&mut decoding, &mut io::sink());
+        let is_encoded = decoding.is_encoded();
+        (&stored).rewind().map_err(failed)?;
+        let (stamp, rows) = (listing.rows.stamp(n), &listing.rows);
+        match verdict {
             Ok(size) => {
-                listing.rows.settle(n, size, encoding_of(first.is_encoded()));
-                spool(DecodingReader::new(Pieces::new(listing, n)).map_err(failed)?)
+                rows.settle(n, size, encoding_of(is_encoded));
+                Ok(Box::new(Held { content: DecodingReader::new(stored).map_err(failed)?, stamp }))
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 let number = u32::try_from(n).expect("rows are numbered in 32 bits");
                 listing.remark(number, format!("{error}; it is kept as it is stored"));
-                let spooled = spool(Pieces::new(listing, n));
-                if let Ok((_, size)) = &spooled {
-                    listing.rows.settle(n, *size, Encoding::Plain);
-                }
-                spooled
+                rows.settle(n, stored.metadata().map_err(failed)?.len(), Encoding::Plain);
+                Ok(Box::new(Held { content: stored, stamp }))
             }
-            Err(error) => return Err(failed(error)),
-        };
-        let (content, _) = spooled.map_err(failed)?;
-        Ok(Box::new(Held { content, stamp: listing.rows.stamp(n) }))
+            Err(error) => Err(failed(error)),
+        }
     }
 }
 
-/// Writes a large value to a file without a name, so that the connection is free again.
-fn spool(mut content: impl Read) -> io::Result<(std::fs::File, u64)> {
-    use std::io::Seek;
+/// Writes a large value, as it is stored, to a file without a name, so that the connection is free again.
+fn spool(mut value: impl Read) -> io::Result<std::fs::File> {
     let mut file = tempfile::tempfile()?;
-    let size = io::copy(&mut content, &mut file)?;
+    io::copy(&mut value, &mut file)?;
     file.rewind()?;
-    Ok((file, size))
+    Ok(file)
 }
 
 /// A document that was read as it was at the moment of the listing.
@@ -265,7 +282,8 @@ impl<'a> Pieces<'a> {
         self.piece.clear();
         self.read = 0;
         let piece = &mut self.piece;
-        let params = [Param::Int(self.at), Param::Int(PIECE_BYTES), value];
+        let bytes = i64::try_from(PIECE_BYTES.min(listing.snapshot.value_bytes_max())).unwrap_or(i64::MAX);
+        let params = [Param::Int(self.at), Param::Int(bytes), value];
         listing.snapshot.run(|session| {
             session.query(&sql, &params, &mut |row| piece.extend_from_slice(row[0].bytes().unwrap_or_default()))
         })?;
@@ -294,8 +312,11 @@ fn ids(listing: &SqlListing, wanted: &[u32]) -> (HashMap<i64, u32>, String) {
     let last = wanted.iter().map(id).max().unwrap_or_default();
     let count = i64::try_from(wanted.len()).unwrap_or(i64::MAX);
     let is_dense = last.checked_sub(first).is_some_and(|span| span < count.saturating_mul(DENSE_SHARE));
-    let condition =
-        if is_dense { format!("id BETWEEN {first} AND {last}") } else { format!("id IN {}", list(numbers.keys().copied())) };
+    let condition = if is_dense {
+        format!("id BETWEEN {first} AND {last}")
+    } else {
+        format!("id IN {}", list(numbers.keys().copied()))
+    };
     (numbers, condition)
 }
 

@@ -81,9 +81,8 @@ impl Rows {
         let head = self.head_number(head);
         let Self { by_name, tables, ends, names, hasher, .. } = self;
         let hash = |n: u32| hasher.hash_one((tables[n as usize], name_in(names, ends, n as usize)));
-        let is_it = |other: &u32| {
-            tables[*other as usize] == row.table && name_in(names, ends, *other as usize) == row.name
-        };
+        let is_it =
+            |other: &u32| tables[*other as usize] == row.table && name_in(names, ends, *other as usize) == row.name;
         match by_name.entry(hasher.hash_one((row.table, row.name)), is_it, |n| hash(*n)) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(place) => drop(place.insert(n)),
@@ -156,6 +155,17 @@ impl Rows {
         match self.head(n) {
             [] => EntryPath::joined(&[self.name(n)]),
             head => EntryPath::joined(&[head, self.name(n)]),
+        }
+    }
+
+    /// Tells whether the path is this one, without making it.
+    pub(super) fn is_at(&self, n: usize, path: &EntryPath) -> bool {
+        match self.head(n) {
+            [] => path.as_bytes() == self.name(n),
+            head => {
+                let rest = path.as_bytes().strip_prefix(head).and_then(|rest| rest.strip_prefix(b"/"));
+                rest == Some(self.name(n))
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which tables there are, and which columns they really have: released versions of Kylin differ, and none alters a table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::session::{Cell, Param, Session, SqlResult, failed, marks, quoted};
 use crate::endpoint::{Error, Result};
@@ -34,9 +34,16 @@ pub(super) struct Table {
     pub holds: Holds,
     pub name: String,
     pub columns: Vec<Column>,
+    /// Those of the columns that hold bytes, not text, by their names.
+    pub bytes: BTreeSet<String>,
 }
 
 impl Table {
+    /// Tells whether a column holds bytes, not text.
+    pub(super) fn is_bytes(&self, column: &str) -> bool {
+        self.bytes.contains(&column.to_lowercase())
+    }
+
     pub(super) fn has(&self, column: &str) -> bool {
         self.columns.iter().any(|found| found.name == column)
     }
@@ -71,21 +78,26 @@ pub(super) struct Schema {
     pub log: Option<Table>,
     /// Whether there are tables of the other generation, too, which are not read.
     pub has_both: bool,
+    /// Tables of what is beside the documents that are not there, or not for this user to see.
+    pub lacking: Vec<String>,
 }
 
 impl Schema {
     /// Returns what a restore will make: tables without columns, which are looked at when they are there.
     pub(super) fn planned(database: &Database, layout: Layout) -> Self {
         let mut tables = Vec::new();
-        let mut add = |holds, name| tables.push(Table { holds, name, columns: Vec::new() });
+        let mut add = |holds, name| tables.push(Table { holds, name, columns: Vec::new(), bytes: BTreeSet::new() });
         if layout == Layout::Old {
             add(Holds::Old, database.identifier.clone());
         } else {
-            kind::ALL.into_iter().filter(|kind| kind.has_table()).for_each(|kind| add(Holds::Documents(kind), String::new()));
+            kind::ALL
+                .into_iter()
+                .filter(|kind| kind.has_table())
+                .for_each(|kind| add(Holds::Documents(kind), String::new()));
             side::ALL.into_iter().for_each(|side| add(Holds::Side(side), String::new()));
         }
-        let (dialect, release, log, has_both) = (database.dialect, Release::V502, None, false);
-        Self { dialect, layout, release, tables, log, has_both }
+        let (dialect, release) = (database.dialect, Release::V502);
+        Self { dialect, layout, release, tables, log: None, has_both: false, lacking: Vec::new() }
     }
 
     pub(super) fn table(&self, number: u8) -> &Table {
@@ -134,21 +146,23 @@ pub(super) fn look(session: &mut dyn Session, database: &Database, wanted: Optio
     let (log_name, old_log_name) = (of("audit_log_v2"), of("audit_log"));
     let mut names: Vec<String> = kinds().map(|(_, name)| name).chain(sides().map(|(_, name)| name)).collect();
     names.extend([log_name.clone(), old_log_name.clone(), identifier.clone()]);
-    let mut columns = read_columns(session, dialect, &names).map_err(|e| failed("look at the tables of", database, e))?;
+    let mut columns =
+        read_columns(session, dialect, &names).map_err(|e| failed("look at the tables of", database, e))?;
 
     let has_new = kinds().any(|(_, name)| columns.contains_key(&name));
-    let has_old = columns.get(&identifier).is_some_and(|columns| has_all(columns, &OLD_COLUMNS));
+    let has_old = columns.get(&identifier).is_some_and(|(columns, _)| has_all(columns, &OLD_COLUMNS));
     let is_old = match wanted {
         Some(Layout::Old) => true,
         Some(Layout::New(_)) => false,
-        None => has_old && !columns.contains_key(&of("project")),
+        // A few tables of the new one beside the old may be what is left of it: then the old one is history.
+        None => has_old && !has_new,
     };
     if if is_old { !has_old } else { !has_new } {
         return Ok(Found::Nothing);
     }
     let mut take = |holds: Holds, name: String, needed: &[&str]| -> Result<Option<Table>> {
-        let Some(columns) = columns.remove(&name) else { return Ok(None) };
-        let table = Table { holds, name, columns };
+        let Some((columns, bytes)) = columns.remove(&name) else { return Ok(None) };
+        let table = Table { holds, name, columns, bytes };
         let missing: Vec<&str> = needed.iter().copied().filter(|column| !table.has(column)).collect();
         if missing.is_empty() {
             return Ok(Some(table));
@@ -156,7 +170,7 @@ pub(super) fn look(session: &mut dyn Session, database: &Database, wanted: Optio
         let (store, columns) = (database.location(), missing.join(", "));
         Err(Error::ForeignTable { store, table: table.name, columns })
     };
-    let mut tables = Vec::new();
+    let (mut tables, mut lacking) = (Vec::new(), Vec::new());
     let (layout, release, log) = if is_old {
         tables.extend(take(Holds::Old, identifier, &OLD_COLUMNS)?);
         (Layout::Old, Release::V502, take(Holds::Old, old_log_name, &LOG_COLUMNS)?)
@@ -174,25 +188,44 @@ pub(super) fn look(session: &mut dyn Session, database: &Database, wanted: Optio
         let table_info = tables.iter().find(|table| table.holds == Holds::Documents(Kind::TableInfo));
         let release = Release::of_table_info(table_info.map_or(&[], |table| &table.columns));
         for (side, name) in sides() {
-            tables.extend(take(Holds::Side(side), name, &side.columns().collect::<Vec<_>>())?);
+            match take(Holds::Side(side), name.clone(), &side.columns().collect::<Vec<_>>())? {
+                Some(table) => tables.push(table),
+                None => lacking.push(name),
+            }
         }
         // Permissions go by the UUIDs of projects: these come first.
         tables.sort_by_key(|table| table.holds != Holds::Documents(Kind::Project));
         (Layout::New(Level::Folder), release, take(Holds::Old, log_name, &LOG_COLUMNS)?)
     };
     let has_both = has_new && has_old;
-    Ok(Found::Schema(Box::new(Schema { dialect, layout, release, tables, log, has_both })))
+    Ok(Found::Schema(Box::new(Schema { dialect, layout, release, tables, log, has_both, lacking })))
+}
+
+/// Tells whether no table of documents of an identifier, of those that are there, has a row.
+pub(super) fn holds_nothing(session: &mut dyn Session, database: &Database) -> Result<bool> {
+    let fail = |error| failed("look at the tables of", database, error);
+    let dialect = database.dialect;
+    let of_kind = |kind: Kind| Some(format!("{}_{}", database.identifier, kind.table_suffix()?));
+    let names: Vec<String> = kind::ALL.into_iter().filter_map(of_kind).collect();
+    for name in read_columns(session, dialect, &names).map_err(fail)?.keys() {
+        let sql = format!("SELECT 1 FROM {} LIMIT 1", quoted(dialect, name));
+        let mut has_row = false;
+        session.query(&sql, &[], &mut |_| has_row = true).map_err(fail)?;
+        if has_row {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn has_all(columns: &[Column], names: &[&str]) -> bool {
     names.iter().all(|name| columns.iter().any(|column| column.name == *name))
 }
 
-fn read_columns(
-    session: &mut dyn Session,
-    dialect: Dialect,
-    names: &[String],
-) -> SqlResult<BTreeMap<String, Vec<Column>>> {
+/// The columns of each table, and those of them that hold bytes.
+type Columns = BTreeMap<String, (Vec<Column>, BTreeSet<String>)>;
+
+fn read_columns(session: &mut dyn Session, dialect: Dialect, names: &[String]) -> SqlResult<Columns> {
     // The catalogue itself answers twenty times faster than the views over it.
     let sql = match dialect {
         Dialect::PostgreSql => format!(
@@ -211,7 +244,7 @@ fn read_columns(
         ),
     };
     let params: Vec<Param<'_>> = names.iter().map(|name| Param::Text(name)).collect();
-    let mut columns: BTreeMap<String, Vec<Column>> = BTreeMap::new();
+    let mut columns = Columns::new();
     session.query(&sql, &params, &mut |row| {
         let text = |n: usize| row[n].bytes().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
         let column = Column {
@@ -219,7 +252,11 @@ fn read_columns(
             is_nullable: row[2].int() == Some(0),
             chars_max: row[3].int().and_then(|max| u32::try_from(max).ok()),
         };
-        columns.entry(text(0)).or_default().push(column);
+        let (of_table, bytes) = columns.entry(text(0)).or_default();
+        if matches!(text(4).as_str(), "bytea" | "binary" | "varbinary") || text(4).ends_with("blob") {
+            bytes.insert(column.name.clone());
+        }
+        of_table.push(column);
     })?;
     Ok(columns)
 }
@@ -237,9 +274,10 @@ pub(super) fn other_identifiers(session: &mut dyn Session, dialect: Dialect) -> 
              COLUMN_NAME IN ('meta_key', 'META_TABLE_KEY')"
         }
     };
-    let mut found = std::collections::BTreeSet::new();
+    let mut found = BTreeSet::new();
     session.query(sql, &[], &mut |row| {
-        let text = |cell: Cell<'_>| cell.bytes().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+        let text =
+            |cell: Cell<'_>| cell.bytes().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
         let (table, column) = (text(row[0]), text(row[1]));
         if column.eq_ignore_ascii_case("meta_table_key") {
             found.insert(table);

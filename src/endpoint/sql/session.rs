@@ -3,6 +3,9 @@
 //! The two drivers differ in how they are called; what is asked of them is the same SQL, with `?` for parameters.
 
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use super::{mysql, postgres};
 use crate::endpoint::{Error, Result};
@@ -140,11 +143,31 @@ pub(super) enum Shape {
 
 /// Connects to a database.
 pub(super) fn connect(database: &Database) -> Result<Box<dyn Session>> {
-    let session = match database.dialect {
-        Dialect::PostgreSql => postgres::connect(database),
-        Dialect::MySql => mysql::connect(database),
+    connect_in_time(database).map_err(|error| failed("connect to", database, error))
+}
+
+/// Connects, or gives up when the time for that is over: both drivers watch the time until a host takes the connection, and
+/// then wait for ever for one that does not say a word.
+fn connect_in_time(database: &Database) -> SqlResult<Box<dyn Session>> {
+    let secs = database.timeouts.connect_secs;
+    let hosts = u64::try_from(database.hosts.len()).unwrap_or(1).max(1);
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let own = database.clone();
+    let connecting = move || {
+        let session = match own.dialect {
+            Dialect::PostgreSql => postgres::connect(&own),
+            Dialect::MySql => mysql::connect(&own),
+        };
+        // Nobody is waiting any more if this fails, and the connection ends with it.
+        let _ = sender.send(session);
     };
-    session.map_err(|error| failed("connect to", database, error))
+    // If it is given up, it ends when the other side hangs up.
+    let thread = thread::Builder::new().name("connect".to_owned()).spawn(connecting);
+    let unreachable = |message: String| SqlError { fault: Fault::Unreachable, message };
+    thread.map_err(|error| unreachable(format!("no thread can be started: {error}")))?;
+    receiver.recv_timeout(Duration::from_secs(secs.saturating_mul(hosts))).unwrap_or_else(|_| {
+        Err(unreachable(format!("something took the connection, but did not let us in within {secs} s")))
+    })
 }
 
 /// Returns the error of a store in a database.

@@ -17,6 +17,7 @@ pub(super) struct Snapshot {
     database: Database,
     /// Under which others can join. Without it the first connection must do.
     name: Option<String>,
+    value_bytes_max: u64,
     sessions: Mutex<Sessions>,
     returned: Condvar,
 }
@@ -31,10 +32,17 @@ struct Sessions {
 impl Snapshot {
     /// Begins to read through a connection that is in no transaction.
     pub(super) fn begin(mut session: Box<dyn Session>, database: &Database) -> Result<Self> {
-        let name = session.begin_snapshot().map_err(|error| failed("read", database, error))?;
+        let failed = |error| failed("read", database, error);
+        let value_bytes_max = session.statement_bytes_max().map_err(failed)?;
+        let name = session.begin_snapshot().map_err(failed)?;
         let max = if name.is_some() { rayon::current_num_threads().clamp(1, SESSIONS_MAX) } else { 1 };
         let sessions = Mutex::new(Sessions { idle: vec![session], open: 1, max, waits: 0 });
-        Ok(Self { database: database.clone(), name, sessions, returned: Condvar::new() })
+        Ok(Self { database: database.clone(), name, value_bytes_max, sessions, returned: Condvar::new() })
+    }
+
+    /// Returns how many bytes a row may have that is sent in one.
+    pub(super) fn value_bytes_max(&self) -> u64 {
+        self.value_bytes_max
     }
 
     /// Returns a connection for one statement, when one is free.
@@ -44,8 +52,12 @@ impl Snapshot {
             if let Some(session) = sessions.idle.pop() {
                 return Ok(Lent { snapshot: self, session: Some(session) });
             }
+            if sessions.open == 0 {
+                let message = "the connection was lost, and with it what was being read".to_owned();
+                return Err(self.failed(SqlError { fault: super::Fault::Unreachable, message }));
+            }
             let is_worth_it = sessions.open < sessions.max && sessions.waits >= WAITS_MIN;
-            if let Some(name) = self.name.as_ref().filter(|_| is_worth_it || sessions.open == 0) {
+            if let Some(name) = self.name.as_ref().filter(|_| is_worth_it) {
                 sessions.open += 1;
                 drop(sessions);
                 match self.join(name) {
@@ -61,10 +73,6 @@ impl Snapshot {
                         continue;
                     }
                 }
-            }
-            if sessions.open == 0 {
-                let message = "the connection was lost, and with it what was being read".to_owned();
-                return Err(self.failed(SqlError { fault: super::Fault::Unreachable, message }));
             }
             sessions.waits += 1;
             sessions = self.returned.wait(sessions).unwrap_or_else(PoisonError::into_inner);

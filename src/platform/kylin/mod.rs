@@ -5,8 +5,8 @@
 //! [`settings`] finds the value of `kylin.metadata.url` in the files of an installation, [`url`] reads it, and
 //! [`location`] tells which store is meant.
 //!
-//! Stores in databases: [`database`] says how to reach one, [`tables`] knows their tables and what of a document is in which column, and [`encoding`] how
-//! content is stored in them.
+//! Stores in databases: [`database`] says how to reach one, [`tables`] knows their tables and what of a document is in
+//! which column, and [`encoding`] how content is stored in them. [`node`] is where a running Kylin is asked to reload.
 
 pub mod content;
 pub mod database;
@@ -18,6 +18,7 @@ mod jdbc_url;
 pub mod kind;
 pub mod layout;
 pub mod location;
+pub mod node;
 pub mod properties;
 pub mod secret;
 pub mod settings;
@@ -105,6 +106,12 @@ pub enum Error {
     BadParameter {
         /// The parameter.
         name: &'static str,
+        /// What is wrong, as the rest of a sentence.
+        why: &'static str,
+    },
+    /// The url of a node can't be read.
+    #[error("the url of the node {why}")]
+    BadNodeUrl {
         /// What is wrong, as the rest of a sentence.
         why: &'static str,
     },

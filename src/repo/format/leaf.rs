@@ -184,7 +184,11 @@ impl Columns {
             versions: self.versions.finish(),
             identities: self.identities.finish(),
             pieces: self.pieces,
-            encodings: if self.encodings.iter().all(|encoding| *encoding == PLAIN) { Vec::new() } else { self.encodings },
+            encodings: if self.encodings.iter().all(|encoding| *encoding == PLAIN) {
+                Vec::new()
+            } else {
+                self.encodings
+            },
         }
     }
 }

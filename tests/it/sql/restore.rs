@@ -1,6 +1,6 @@
 //! Restores into databases: what is written, and what is not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metastash::endpoint::Error;
 use metastash::monitor::Silent;
@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::connection::{BOTH, Kind, Value};
 use super::encoding::Compress;
 use super::kylin_client::KylinClient;
-use super::kylin_db::{ID, Rows, contents, dump, load_tree, read_tree};
+use super::kylin_db::{ID, Row, Rows, contents, dump, load_tree, read_tree};
 use super::kylin_tables::Release;
 use super::restoring::{
     NEW, Nodes, Record, Shape, all_shapes, assert_same_rows, at, danger, differing, empty, everything, fill, filled,
@@ -19,6 +19,16 @@ use super::restoring::{
 };
 use super::servers::{Db, scratch_database};
 use crate::support::{create, project};
+
+/// Returns the columns that a restore fills as Kylin 5.0.2 does, whatever release made the tables: what a later one wrote
+/// into a document, no 5.0.0 would compute.
+fn columns_of(row: &Row) -> BTreeMap<&str, &Value> {
+    row.columns
+        .iter()
+        .map(|(name, value)| (name.as_str(), value))
+        .filter(|(name, _)| *name != "expression_md5")
+        .collect()
+}
 
 /// Keys of a few documents: to be changed twice by Kylin, once by nobody's leave, removed, and added.
 struct Touched {
@@ -92,12 +102,12 @@ fn only_what_differs_is_touched() {
             let (was, is, saved) = (&before[*key], &after[*key], &saved[*key]);
             assert_eq!((was.mvcc, is.mvcc, is.id), (2, 3, was.id), "{key}");
             assert!((began..=now).contains(&is.ts));
-            assert_eq!((&is.columns, &is.project), (&saved.columns, &saved.project), "{key}");
+            assert_eq!((columns_of(is), &is.project), (columns_of(saved), &saved.project), "{key}");
             assert_eq!(is.stored.starts_with(b"GZIP"), saved.stored.starts_with(b"GZIP"), "{key}");
         }
         for key in &touched.removed {
             let (is, saved) = (&after[*key], &saved[*key]);
-            assert_eq!((is.mvcc, &is.columns, &is.project), (0, &saved.columns, &saved.project), "{key}");
+            assert_eq!((is.mvcc, columns_of(is), &is.project), (0, columns_of(saved), &saved.project), "{key}");
             assert_eq!(is.stored.starts_with(b"GZIP"), saved.stored.starts_with(b"GZIP"), "{key}");
         }
         nodes.assert_follow(&after);
@@ -184,8 +194,8 @@ fn columns_are_filled_as_kylin_fills_them() {
         for (key, row) in &found {
             let same = &expected[key];
             assert_eq!(
-                (&row.columns, &row.project, &row.content),
-                (&same.columns, &same.project, &same.content),
+                (columns_of(row), &row.project, &row.content),
+                (columns_of(same), &same.project, &same.content),
                 "{key}"
             );
             assert_eq!(row.stored, same.stored, "{kind:?} {key}: it is stored as it was");
@@ -208,7 +218,7 @@ fn rows_of_one_release_go_to_tables_of_another() {
             restore_db(&other, &repo, &snap, &restoring(Mode::Merge)).unwrap();
             let (expected, found) = (dump(&expected, ID), dump(&other, ID));
             for (key, row) in &expected {
-                assert_eq!((&found[key].columns, &found[key].project), (&row.columns, &row.project), "{key}");
+                assert_eq!((columns_of(&found[key]), &found[key].project), (columns_of(row), &row.project), "{key}");
             }
         }
     }
