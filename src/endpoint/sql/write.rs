@@ -306,7 +306,7 @@ impl Change<'_> {
     fn lock(&mut self, number: u8, work: &Work) -> Attempt<()> {
         let (listing, table, name) = (self.staging.listing, self.schema.table(number), self.name(number));
         let (version, time) = version_and_time(table.holds);
-        let key = table.key_and_content().0;
+        let key = row_key(table);
         let mut existing: Vec<usize> = work.deletes.clone();
         existing.extend(work.updates.iter().map(|(n, _)| *n));
         existing.sort_unstable_by_key(|n| listing.rows.id(*n));
@@ -453,7 +453,7 @@ impl Change<'_> {
     fn update(&mut self, number: u8, updates: &[(usize, usize)], monitor: &dyn Monitor) -> Attempt<()> {
         let (listing, table, name) = (self.staging.listing, self.schema.table(number), self.name(number));
         let (version, time) = version_and_time(table.holds);
-        let (key, content_column) = table.key_and_content();
+        let (key, content_column) = (row_key(table), table.key_and_content().1);
         self.make_way(number, updates)?;
         for (n, number) in updates {
             if monitor.is_interrupted() {
@@ -488,7 +488,9 @@ impl Change<'_> {
             let mut params: Vec<Param<'_>> = columns.iter().map(|(_, value)| *value).collect();
             params.push(old.as_deref().map_or(Param::Int(listing.rows.id(*n)), Param::Bytes));
             let sql = format!("UPDATE {name} SET {} WHERE {key} = ?", set.join(", "));
-            self.session.execute(&sql, &params).map_err(at("update rows of"))?;
+            if self.session.execute(&sql, &params).map_err(at("update rows of"))? != 1 {
+                return Err(Failure::Store(Error::Changed { path: put.path.to_string() }));
+            }
             let record = self.record(table, *number, &content, mvcc);
             self.tell(table, record);
         }
@@ -781,6 +783,11 @@ fn version_and_time(holds: Holds) -> (&'static str, &'static str) {
         Holds::Old => ("meta_table_mvcc", "meta_table_ts"),
         Holds::Side(_) => ("mvcc", "update_time"),
     }
+}
+
+/// Returns the column by which listed rows are found again.
+fn row_key(table: &Table) -> &'static str {
+    if table.holds == Holds::Old { table.key_and_content().0 } else { "id" }
 }
 
 fn old_key_of(listing: &SqlListing, table: &Table, n: usize) -> Option<Vec<u8>> {

@@ -14,6 +14,7 @@ pub(crate) mod kylin_node;
 pub(crate) mod kylin_rows;
 pub(crate) mod kylin_tables;
 pub(crate) mod kylin_units;
+mod replaced;
 pub(crate) mod servers;
 mod stage;
 mod stage_kylin;
