@@ -60,7 +60,7 @@ fn store_or_repository_that_is_a_url() {
     sandbox.refused(
         "backup --store s3://bucket/metadata",
         2,
-        "error: --store: this version knows directories and zips only, not `s3://`",
+        "error: --store: this version knows directories, zips, postgresql:// and mysql://, not `s3://`",
     );
     sandbox.refused(
         "snapshots --repo hdfs://node:8020/backups",
