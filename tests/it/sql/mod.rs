@@ -15,6 +15,7 @@ pub(crate) mod kylin_node;
 pub(crate) mod kylin_rows;
 pub(crate) mod kylin_tables;
 pub(crate) mod kylin_units;
+mod replaced;
 mod restore;
 mod restoring;
 pub(crate) mod servers;
