@@ -7,10 +7,10 @@ use crate::endpoint::{self, Listing, Source, Touched};
 use crate::model::entry::{Entry, Stamp};
 use crate::model::log::LogRecord;
 use crate::model::path::EntryPath;
+use crate::repo::Repository;
 use crate::repo::snapshot::{LogArchive, Snapshot};
 use crate::repo::tree::Tree;
 use crate::repo::writer::Writer;
-use crate::repo::{self, Repository};
 
 /// Bytes of contents at which a chunk of archived records ends.
 const ARCHIVE_BYTES: usize = 1 << 20;
@@ -184,16 +184,4 @@ pub(super) fn archive(
         chunks.push(writer.put_log(records)?);
     }
     Ok(Some(LogArchive { after: log.after, last: log.last, is_complete: log.is_complete, chunks }))
-}
-
-/// Reads the archived records of a snapshot.
-///
-/// # Errors
-/// When they are missing or damaged.
-pub(super) fn archived(repo: &Repository, archive: &LogArchive) -> repo::Result<Vec<LogRecord>> {
-    let mut records = Vec::new();
-    for chunk in &archive.chunks {
-        records.extend(repo.log_records(chunk)?);
-    }
-    Ok(records)
 }

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "the stage offers more than each test needs, and is also used for benches")]
 
 mod advice;
+mod at;
 pub(crate) mod connection;
 pub(crate) mod encoding;
 pub(crate) mod kylin_client;
