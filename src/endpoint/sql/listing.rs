@@ -351,7 +351,9 @@ impl SqlListing {
         let Place::OfProject(uuid) = Layout::Old.place(&name) else { return None };
         self.rows.find(0, name.as_bytes()).or_else(|| {
             let mut all = 0..self.rows.len();
-            all.find(|n| self.rows.name(*n).ends_with(&uuid) && Layout::Old.name_of(&self.rows.path(*n)).as_ref() == Some(&name))
+            all.find(|n| {
+                self.rows.name(*n).ends_with(&uuid) && Layout::Old.name_of(&self.rows.path(*n)).as_ref() == Some(&name)
+            })
         })
     }
 }

@@ -8,8 +8,12 @@
 
 mod advice;
 mod at;
+mod backup;
 pub(crate) mod connection;
+mod consistent;
 pub(crate) mod encoding;
+mod generations;
+mod incremental;
 pub(crate) mod kylin_client;
 pub(crate) mod kylin_db;
 pub(crate) mod kylin_node;
@@ -19,6 +23,8 @@ pub(crate) mod kylin_units;
 mod replaced;
 mod restore;
 mod restoring;
+mod saving;
 pub(crate) mod servers;
 mod stage;
 mod stage_kylin;
+mod stores;
