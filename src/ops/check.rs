@@ -172,6 +172,7 @@ impl CheckReport {
             if monitor.is_interrupted() {
                 return Err(Error::Interrupted);
             }
+            self.check_archive(snapshot, known)?;
             let is_sound = self.check_leaves(repo, snapshot, known, &mut checked)?;
             if !is_sound {
                 self.find_hits(repo, snapshot, known, &mut hits)?;
@@ -179,6 +180,13 @@ impl CheckReport {
         }
         self.hits = hits.into_iter().map(|(path, snapshots)| Hit { path, snapshots }).collect();
         Ok(())
+    }
+
+    /// Looks for the records of the store's log: they are in no tree.
+    fn check_archive(&mut self, snapshot: &Snapshot, known: &Known<'_>) -> Result<()> {
+        let chunks = snapshot.manifest.archive.iter().flat_map(|archive| &archive.chunks);
+        let mut lost = chunks.filter(|chunk| !known.has(FrameKind::Documents, chunk));
+        lost.try_for_each(|chunk| self.note(repo::Error::MissingChunk { chunk: *chunk }))
     }
 
     fn check_leaves(
