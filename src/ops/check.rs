@@ -93,6 +93,7 @@ pub fn check(repo: &Repository, depth: Depth, monitor: &dyn Monitor) -> Result<C
         Depth::ReadData(part) => report.read_packs(repo, &index, part, monitor)?,
     };
     report.check_trees(repo, &list.snapshots, &known, monitor)?;
+    report.check_archives(&list.snapshots, &known)?;
     Ok(report)
 }
 
@@ -172,7 +173,6 @@ impl CheckReport {
             if monitor.is_interrupted() {
                 return Err(Error::Interrupted);
             }
-            self.check_archive(snapshot, known)?;
             let is_sound = self.check_leaves(repo, snapshot, known, &mut checked)?;
             if !is_sound {
                 self.find_hits(repo, snapshot, known, &mut hits)?;
@@ -182,11 +182,19 @@ impl CheckReport {
         Ok(())
     }
 
-    /// Looks for the records of the store's log: they are in no tree.
-    fn check_archive(&mut self, snapshot: &Snapshot, known: &Known<'_>) -> Result<()> {
-        let chunks = snapshot.manifest.archive.iter().flat_map(|archive| &archive.chunks);
-        let mut lost = chunks.filter(|chunk| !known.has(FrameKind::Documents, chunk));
-        lost.try_for_each(|chunk| self.note(repo::Error::MissingChunk { chunk: *chunk }))
+    /// Looks for what snapshots keep of their stores' logs. That some of it is gone costs no document, but the moments between
+    /// two snapshots.
+    fn check_archives(&mut self, snapshots: &[Snapshot], known: &Known<'_>) -> Result<()> {
+        for snapshot in snapshots {
+            let chunks = snapshot.manifest.archive.iter().flat_map(|archive| &archive.chunks);
+            for chunk in chunks.filter(|chunk| !known.has(FrameKind::Documents, chunk)) {
+                let object = format!("the archive of changes of snapshot {}", snapshot.id.short());
+                let what =
+                    format!("chunk {chunk} is missing or damaged, so the time since the snapshot before is not known");
+                self.note(repo::Error::Damaged { object, what })?;
+            }
+        }
+        Ok(())
     }
 
     fn check_leaves(

@@ -97,6 +97,7 @@ fn store_in_a_database_is_named_and_no_password_is_shown() {
                 assert_eq!(ran.code, 20, "{said}");
                 let store = "postgresql://127.0.0.1:1/kylin?identifier=kylin_metadata";
                 assert!(said.contains(&format!("cannot connect to {store}")), "{said}");
+                assert!(said.contains("kylin.metadata.url in [here]/kylin/conf (kylin.properties)"), "{said}");
                 assert!(said.contains("is the server up"), "{said}");
             }
         }

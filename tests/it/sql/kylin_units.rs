@@ -20,8 +20,8 @@ pub(crate) enum Done {
     Deleted,
 }
 
-/// Does the unit of this number, on one of a few models of a project: makes it, counts in all its documents at once, adds
-/// or drops a segment, or removes all of it.
+/// Does the unit of this number, on one of a few models of a project: makes it, counts in all its documents at once,
+/// adds or drops a segment, or removes all of it.
 pub(crate) fn model_unit(client: &mut KylinClient, project: &str, number: u64) -> Result<Done> {
     let model = Model::new(project, number % MODELS, client.is_new());
     client.transaction(project, |unit| {
