@@ -7,6 +7,10 @@
 #![allow(dead_code, reason = "the stage offers more than each test needs, and is also used for benches")]
 
 mod advice;
+mod beside;
+mod conflict;
+mod crash;
+mod cross;
 pub(crate) mod connection;
 pub(crate) mod encoding;
 pub(crate) mod kylin_client;
@@ -15,8 +19,12 @@ pub(crate) mod kylin_node;
 pub(crate) mod kylin_rows;
 pub(crate) mod kylin_tables;
 pub(crate) mod kylin_units;
+mod limits;
+mod meanwhile;
+mod proxy;
 mod restore;
 mod restoring;
 pub(crate) mod servers;
 mod stage;
 mod stage_kylin;
+mod writers;
