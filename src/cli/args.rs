@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use metastash::endpoint::location::Reading;
+use metastash::model::log::Moment;
+use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
 use metastash::ops::check::Part;
 use metastash::platform::kylin::layout::{Layout, Level};
 use metastash::repo::snapshot::Reference;
 
 use super::forget::ForgetArgs;
-use super::values::{Place, Side, parse_label, parse_part, parse_share, parse_tag};
+use super::values::{Place, Side, parse_label, parse_moment, parse_part, parse_path, parse_share, parse_tag};
 use super::watch::WatchArgs;
 
 /// Back up, compare and restore the metadata of data platforms
@@ -110,16 +112,25 @@ pub(crate) enum Command {
     #[command(after_help = "Example: metastash snapshots --project sales")]
     Snapshots(SnapshotsArgs),
     /// List the documents of a snapshot
-    #[command(after_help = "Examples:\n  metastash ls latest\n  metastash ls --long 7d41a2:sales/model")]
+    #[command(after_help = "Examples:\n  metastash ls latest\n  metastash ls --long 7d41a2:sales/model\n  \
+                            metastash ls sales/MODEL --at '2026-11-24 10:00'")]
     Ls(LsArgs),
     /// Print one document of a snapshot
-    #[command(after_help = "Example: metastash cat latest:sales/model/orders.json")]
+    #[command(after_help = "Examples:\n  metastash cat latest:sales/model/orders.json\n  \
+                            metastash cat sales/MODEL/orders --at '#4711'")]
     Cat(CatArgs),
+    /// Show what became of one document: when, by whom, in which transaction
+    ///
+    /// From the records of the audit log that snapshots of a database keep; from the snapshots themselves where there are
+    /// none.
+    #[command(after_help = "Example: metastash log sales/MODEL/82fa7671-a935-45f5-8779-85703601f49a")]
+    Log(LogArgs),
     /// Show what differs between two snapshots, or between a snapshot and the live store
     ///
     /// Prints `+` for added, `-` for removed, `M` for changed content, `m` for changed permissions only.
     #[command(after_help = "Examples:\n  metastash diff latest~1 latest\n  \
-                            metastash diff before-upgrade live --exit-code")]
+                            metastash diff before-upgrade live --exit-code\n  \
+                            metastash diff --at 10:00")]
     Diff(DiffArgs),
     /// Put a snapshot's documents back into the store
     ///
@@ -127,7 +138,8 @@ pub(crate) enum Command {
     /// is saved in a checkpoint first: `metastash undo` puts that back.
     #[command(after_help = "Examples:\n  metastash restore latest --dry-run\n  \
                             metastash restore before-upgrade --after-truncate\n  \
-                            metastash restore 7d41a2 --project sales --store /data/metadata")]
+                            metastash restore 7d41a2 --project sales --store /data/metadata\n  \
+                            metastash restore --at '2026-11-24 10:00' --project sales")]
     Restore(RestoreArgs),
     /// Put back the store as it was before the last restore
     ///
@@ -222,10 +234,9 @@ impl Command {
             | Self::Forget(_)
             | Self::Watch(_)
             | Self::Metastore { .. } => true,
-            Self::Diff(args) => matches!(args.after, Side::Live),
-            Self::Init | Self::Snapshots(_) | Self::Ls(_) | Self::Cat(_) | Self::Stats | Self::Completions { .. } => {
-                false
-            }
+            Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),
+            Self::Ls(LsArgs { at, .. }) | Self::Cat(CatArgs { at, .. }) => at.at.is_some(),
+            Self::Init | Self::Snapshots(_) | Self::Log(_) | Self::Stats | Self::Completions { .. } => false,
         }
     }
 }
@@ -281,11 +292,31 @@ pub(crate) struct SnapshotsArgs {
     pub forgotten: bool,
 }
 
+/// A moment instead of a snapshot.
+#[derive(Debug, Args)]
+pub(crate) struct AtArgs {
+    /// The state of a database between two snapshots, by its audit log: a time, or the number of a record
+    #[arg(long, value_name = "TIME|RECORD", value_parser = parse_moment)]
+    pub at: Option<Moment>,
+    /// Go on with what is known of the moment where not all is
+    #[arg(long, requires = "at")]
+    pub allow_gaps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The document: its path in snapshots, or its type and key as the audit log has them
+    #[arg(value_name = "PATH", value_parser = parse_path)]
+    pub path: EntryPath,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// Snapshot, and optionally a path in it: first digits of an id, a label, `latest` or `latest~N`
-    #[arg(value_name = "SNAP[:PATH]")]
-    pub place: Place,
+    /// Snapshot, and optionally a path in it: first digits of an id, a label, `latest` or `latest~N`; with --at, a path only
+    #[arg(value_name = "SNAP[:PATH]", required_unless_present = "at")]
+    pub place: Option<Place>,
+    #[command(flatten)]
+    pub at: AtArgs,
     /// This project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
@@ -296,19 +327,23 @@ pub(crate) struct LsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CatArgs {
-    /// Snapshot and path of the document
+    /// Snapshot and path of the document; with --at, the path only
     #[arg(value_name = "SNAP:PATH")]
     pub place: Place,
+    #[command(flatten)]
+    pub at: AtArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// First snapshot
-    #[arg(value_name = "A")]
-    pub before: Reference,
-    /// Second snapshot, or `live` for the store as it is now
-    #[arg(value_name = "B", default_value = "live")]
-    pub after: Side,
+    /// First snapshot; with --at there is none, and B is the only one
+    #[arg(value_name = "A", required_unless_present = "at")]
+    pub before: Option<Reference>,
+    /// Second snapshot, or `live` for the store as it is now [default: live]
+    #[arg(value_name = "B")]
+    pub after: Option<Side>,
+    #[command(flatten)]
+    pub at: AtArgs,
     /// This project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
@@ -319,9 +354,11 @@ pub(crate) struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
-    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`
-    #[arg(value_name = "SNAP")]
-    pub snapshot: Reference,
+    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`; with --at, one of the store whose history is meant
+    #[arg(value_name = "SNAP", required_unless_present = "at")]
+    pub snapshot: Option<Reference>,
+    #[command(flatten)]
+    pub at: AtArgs,
     /// Restore this project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
@@ -406,13 +443,16 @@ pub(crate) struct DoctorArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct ExportArgs {
-    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`
-    #[arg(value_name = "SNAP")]
-    pub snapshot: Reference,
+    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`; with --at, one of the store whose history is meant
+    #[arg(value_name = "SNAP", required_unless_present = "at")]
+    pub snapshot: Option<Reference>,
     /// Where to write it; must not exist yet
     #[arg(value_name = "DEST")]
     pub destination: PathBuf,
+    #[command(flatten)]
+    pub at: AtArgs,
     /// Files in folders, or a zip: DEST itself if its name ends in .zip, else one in the folder DEST
     #[arg(long, value_enum, default_value_t = ExportFormat::Dir)]
     pub format: ExportFormat,

@@ -134,7 +134,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
         return code_of_store(error);
     }
     match error.downcast_ref::<ops::Error>() {
-        Some(ops::Error::Refused { .. }) => 14,
+        Some(ops::Error::Refused { .. } | ops::Error::Gaps { .. }) => 14,
         Some(ops::Error::Repository(error)) => code_of_repository(error),
         Some(ops::Error::Endpoint(error)) => code_of_store(error),
         Some(ops::Error::Interrupted) => 130,
@@ -178,6 +178,18 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<String> {
         ops::Error::Refused { way_out, .. } => Some(way_out.clone()),
         ops::Error::Repository(error) => hint_for_repository(error),
         ops::Error::Endpoint(error) => hint_for_store(error),
+        ops::Error::Gaps { .. } => Some(
+            "`--allow-gaps` goes on with what is known, and names each document that is not; nothing was changed"
+                .to_owned(),
+        ),
+        ops::Error::OutOfReach { .. } => Some(
+            "name a moment in between, or a snapshot; `metastash backup` adds what happened since the last one"
+                .to_owned(),
+        ),
+        ops::Error::NoLog { .. } => Some(
+            "only databases of Kylin have an audit log; name a snapshot instead: `metastash snapshots` lists all"
+                .to_owned(),
+        ),
         ops::Error::LabelTaken { .. } => Some("choose another label".to_owned()),
         ops::Error::NotInSnapshot { .. } => Some("`metastash ls SNAP` shows what it holds".to_owned()),
         ops::Error::NoDocument { snapshot, .. } => Some(format!("`metastash ls {snapshot}` lists its documents")),

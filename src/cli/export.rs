@@ -15,21 +15,23 @@ use serde_json::json;
 
 use super::args::{ExportArgs, ExportFormat, Global};
 use super::exit::{Code, Refusal};
-use super::open;
 use super::output::{Output, bytes, count, short};
 use super::progress::Progress;
+use super::{at, open};
 
 pub(crate) fn run(args: &ExportArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let began = Instant::now();
     let repo = open::repository(global)?;
-    let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref(), global)?;
+    let (snapshot, is_partial) =
+        at::named_or_at(&repo, args.snapshot.as_ref(), &args.at, args.project.as_ref(), global, output, progress)?;
     let scope = args.project.clone().unwrap_or_else(|| snapshot.manifest.scope.clone());
     let destination = Destination::new(&args.destination, args.format, &snapshot)?;
     let targets: Vec<&dyn Target> = destination.targets.iter().map(|target| &**target).collect();
     let report = export(&repo, &snapshot, &scope, &targets, progress)?;
     destination.finish()?;
     progress.clear();
-    show(&report, &snapshot, &scope, args, began.elapsed().as_secs_f64(), output)
+    let code = show(&report, &snapshot, &scope, args, began.elapsed().as_secs_f64(), output)?;
+    Ok(if is_partial { Code::Unread } else { code })
 }
 
 /// Where an export goes.

@@ -20,12 +20,13 @@ use super::exit::{Code, Refusal};
 use super::nodes::Nodes;
 use super::output::{Output, bytes, count, path_fields, short};
 use super::progress::Progress;
-use super::{open, store};
+use super::{at, open, store};
 
 pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let nodes = Nodes::parse(&args.nodes.kylin_urls)?;
     let repo = open::repository(global)?;
-    let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref(), global)?;
+    let project = args.project.as_ref();
+    let (snapshot, _) = at::named_or_at(&repo, args.snapshot.as_ref(), &args.at, project, global, output, progress)?;
     let target = store::target(global, &snapshot.manifest.layout, args.create_tables)?;
     refuse_foreign_latest(args, &snapshot, &target)?;
     let options = RestoreOptions {
@@ -53,14 +54,15 @@ fn refuse_foreign_latest(args: &RestoreArgs, snapshot: &Snapshot, target: &Locat
     let is_own = manifest.store == target.store.location() && manifest.host == open::author().host;
     let is_empty_at = |place| std::fs::read_dir(place).map_or(true, |mut entries| entries.next().is_none());
     let is_empty = target.place.as_deref().is_some_and(is_empty_at);
-    if is_own || is_empty || !args.after_truncate || !matches!(args.snapshot, Reference::Latest(_)) {
+    let is_meant = matches!(args.snapshot, Some(Reference::Name(_)));
+    if is_own || is_empty || !args.after_truncate || is_meant {
         return Ok(());
     }
+    let named = args.snapshot.as_ref().map_or_else(|| "--at".to_owned(), ToString::to_string);
     Err(Refusal {
         message: format!(
-            "the repository has no backup of {}; `{}` is of {}:{}",
+            "the repository has no backup of {}; `{named}` is of {}:{}",
             target.store.location(),
-            args.snapshot,
             manifest.host,
             manifest.store
         ),
@@ -130,11 +132,12 @@ fn plan_or_restore(
         code = Code::Unread;
     }
     if snapshot.manifest.is_incomplete() {
-        output.result(&format!(
-            "snapshot {} is incomplete: what could not be read when it was taken ({}) is not in it",
-            short(&snapshot.id),
-            snapshot.manifest.counts.unread
-        ))?;
+        let (id, unread) = (short(&snapshot.id), snapshot.manifest.counts.unread);
+        output.result(&if snapshot.manifest.is_taken() {
+            format!("snapshot {id} is incomplete: what could not be read when it was taken ({unread}) is not in it")
+        } else {
+            format!("snapshot {id} is incomplete: what is not known of that moment ({unread}) is as it was last known")
+        })?;
         code = Code::Unread;
     }
     Ok(code)

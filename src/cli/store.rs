@@ -197,9 +197,7 @@ fn place_of(url: &MetadataUrl, base: &Path) -> Result<Place> {
         Location::Hdfs { path, .. } => {
             Err(not_yet(format!("on HDFS at {}", path.as_deref().unwrap_or("its newest backup"))).into())
         }
-        Location::Jdbc(jdbc) => {
-            Ok(Place::Database { database: Box::new(Database::from_jdbc(&jdbc)?), origin: None })
-        }
+        Location::Jdbc(jdbc) => Ok(Place::Database { database: Box::new(Database::from_jdbc(&jdbc)?), origin: None }),
         Location::Custom { scheme } => Err(not_yet(format!("in a store of the kind {scheme}")).into()),
     }
 }

@@ -191,10 +191,7 @@ pub enum Error {
 impl Error {
     /// Tells whether an error that came of one document is about the whole store.
     pub fn is_fatal(&self) -> bool {
-        matches!(
-            self,
-            Self::Damaged { .. } | Self::Interrupted | Self::Database { .. } | Self::OutcomeUnknown { .. }
-        )
+        matches!(self, Self::Damaged { .. } | Self::Interrupted | Self::Database { .. } | Self::OutcomeUnknown { .. })
     }
 
     pub(crate) fn io(action: &'static str, path: impl std::fmt::Display, source: impl Into<std::io::Error>) -> Self {

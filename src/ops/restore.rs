@@ -185,9 +185,8 @@ fn leaves_target_alone(error: &Error) -> bool {
 /// # Errors
 /// [`Error::NoCheckpoint`] when there is none.
 pub fn last_checkpoint(store: &str, repo: &Repository, author: &Author) -> Result<Snapshot> {
-    let fits = |manifest: &Manifest| {
-        manifest.store == store && manifest.host == author.host && manifest.reason != Reason::Backup
-    };
+    let fits =
+        |manifest: &Manifest| manifest.store == store && manifest.host == author.host && manifest.is_checkpoint();
     for snapshot in repo.newest_snapshots()? {
         let snapshot = snapshot?;
         if fits(&snapshot.manifest) {
@@ -278,7 +277,7 @@ fn planner_for<'a>(
     options: &RestoreOptions,
 ) -> Result<Planner<'a>> {
     let layout: Option<Layout> = target.layout().parse().ok();
-    let is_checkpoint = snapshot.manifest.reason != Reason::Backup;
+    let is_checkpoint = snapshot.manifest.is_checkpoint();
     let keeps = match layout {
         Some(layout) if options.keep_permissions => Some(layout),
         Some(layout) if !is_checkpoint && lacks_permissions(repo, layout, tree, &scope)? => Some(layout),

@@ -130,7 +130,7 @@ fn assert_details(taken: &[Snapshot], restored: &Path) {
 }
 
 fn feature(file: &mut [u8]) {
-    file[12] = 1;
+    file[15] = 0x80;
 }
 
 fn newer_version(file: &mut [u8]) {

@@ -341,7 +341,14 @@ impl SqlListing {
         }
         let parts: Vec<&[u8]> = path.parts().collect();
         let [_, folder, key] = parts[..] else { return None };
-        self.rows.find(self.schema.table_of_folder(folder)?, key)
+        let table = self.schema.table_of_folder(folder)?;
+        let found = self.rows.find(table, key)?;
+        // Two projects have nothing in common in that their rules have, or had, the same id.
+        let is_of_project = matches!(
+            self.schema.table(table).holds,
+            Holds::Side(SideTable::FavoriteRule | SideTable::QueryHistoryOffset)
+        );
+        (!is_of_project || self.rows.path(found) == *path).then_some(found)
     }
 
     /// Returns the row of the old generation that has the name of some permissions, though it is kept at another path: only
@@ -351,7 +358,9 @@ impl SqlListing {
         let Place::OfProject(uuid) = Layout::Old.place(&name) else { return None };
         self.rows.find(0, name.as_bytes()).or_else(|| {
             let mut all = 0..self.rows.len();
-            all.find(|n| self.rows.name(*n).ends_with(&uuid) && Layout::Old.name_of(&self.rows.path(*n)).as_ref() == Some(&name))
+            all.find(|n| {
+                self.rows.name(*n).ends_with(&uuid) && Layout::Old.name_of(&self.rows.path(*n)).as_ref() == Some(&name)
+            })
         })
     }
 }

@@ -194,8 +194,13 @@ fn tops(snapshot: &Snapshot, schema: &Schema) -> Result<BTreeMap<String, u64>> {
     let documents = schema.tables.iter().filter(|table| matches!(table.holds, Holds::Documents(_)));
     let parts: Vec<String> = documents
         .map(|table| {
-            let name = schema.quoted(&table.name);
-            format!("SELECT '{}', COALESCE((SELECT MAX(id) FROM {name}), 0)", table.folder())
+            let max = format!("COALESCE((SELECT MAX(id) FROM {}), 0)", schema.quoted(&table.name));
+            let max = match schema.dialect {
+                Dialect::PostgreSql => max,
+                // Signed and unsigned together are a decimal, which is no integer.
+                Dialect::MySql => format!("CAST({max} AS SIGNED)"),
+            };
+            format!("SELECT '{}', {max}", table.folder())
         })
         .collect();
     let mut tops = BTreeMap::new();

@@ -60,7 +60,11 @@ fn connect_to(database: &Database, host: &str, port: u16) -> SqlResult<MySqlSess
         },
         _ => Conn::new(options(Some(ssl_options(&database.tls)))),
     };
-    let mut session = MySqlSession { conn: conn.map_err(|error| to_sql_error(&error))?, packet_bytes_max: 0, lock_secs: timeouts.lock_secs };
+    let mut session = MySqlSession {
+        conn: conn.map_err(|error| to_sql_error(&error))?,
+        packet_bytes_max: 0,
+        lock_secs: timeouts.lock_secs,
+    };
     session.configure(database)?;
     Ok(session)
 }

@@ -11,6 +11,7 @@ use metastash::repo::Repository;
 use metastash::repo::snapshot::Snapshot;
 
 use super::connection::{BOTH, Value};
+use super::encoding::encode;
 use super::kylin_db::ID;
 use super::restoring::{
     NEW, at, beside, empty, everything, filled_beside, fixture, restore_db, restoring, restoring_project, snapshot,
@@ -24,13 +25,16 @@ fn go_on(db: &Db) {
     let sql = [
         "UPDATE {}_job_info_v2 SET job_status = 'ERROR', mvcc = mvcc + 1, update_time = update_time + 1 WHERE subject = 'trips'",
         "DELETE FROM {}_job_info_v2 WHERE subject = 'readings'",
-        "INSERT INTO {}_job_info_v2 (job_id, job_type, job_status, project, subject, mvcc, job_content) \
-         VALUES ('j', 'INDEX_BUILD', 'READY', 'travel', 's', 0, 'content')",
         "DELETE FROM {}_favorite_rule WHERE name = 'duration'",
         "UPDATE {}_query_history_offset SET query_history_id_offset = 99, mvcc = mvcc + 1, update_time = update_time + 1 \
          WHERE project = 'travel'",
     ];
     db.execute(&sql.map(|sql| sql.replace("{}", ID)).join(";\n"));
+    let insert = format!(
+        "INSERT INTO {ID}_job_info_v2 (job_id, job_type, job_status, project, subject, mvcc, job_content) \
+         VALUES ('j', 'INDEX_BUILD', 'READY', 'travel', 's', 0, ?)"
+    );
+    db.with(|connection| connection.execute(&insert, &[encode(b"{}").into()]));
 }
 
 #[test]

@@ -298,7 +298,9 @@ impl Change<'_> {
             };
             params.push(value);
             let sql = format!("UPDATE {name} SET {} WHERE {by} = ?", set.join(", "));
-            self.session.execute(&sql, &params).map_err(at("update rows of"))?;
+            if self.session.execute(&sql, &params).map_err(at("update rows of"))? != 1 {
+                return Err(changed(&put.path));
+            }
         }
         Ok(())
     }
