@@ -235,6 +235,10 @@ impl Session for PostgresSession {
         self.batch("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
     }
 
+    fn commit(&mut self) -> SqlResult<()> {
+        self.batch("COMMIT")
+    }
+
     fn hold(&mut self, name: &str) -> SqlResult<()> {
         let number = blake3::hash(name.as_bytes()).as_bytes()[..8].try_into().map(i64::from_le_bytes);
         let number = number.expect("a hash has 32 bytes");

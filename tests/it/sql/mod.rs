@@ -7,6 +7,10 @@
 #![allow(dead_code, reason = "the stage offers more than each test needs, and is also used for benches")]
 
 mod advice;
+mod beside;
+mod conflict;
+mod crash;
+mod cross;
 mod at;
 mod backup;
 pub(crate) mod connection;
@@ -20,6 +24,9 @@ pub(crate) mod kylin_node;
 pub(crate) mod kylin_rows;
 pub(crate) mod kylin_tables;
 pub(crate) mod kylin_units;
+mod limits;
+mod meanwhile;
+mod proxy;
 mod replaced;
 mod restore;
 mod restoring;
@@ -27,4 +34,5 @@ mod saving;
 pub(crate) mod servers;
 mod stage;
 mod stage_kylin;
+mod writers;
 mod stores;
