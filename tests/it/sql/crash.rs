@@ -43,13 +43,14 @@ enum Ended {
 fn change(db: &Db) {
     let mut client = KylinClient::connect(db, ID);
     let touch = |json: &mut serde_json::Value| json["touched"] = json!(1);
-    client.transaction("_global", |unit| {
-        unit.update("USER_INFO/ADMIN", touch)?;
-        unit.update("MODEL/1fb9ceda-2f9c-2c57-d5c3-05b7f74563ac", touch)?;
-        unit.delete("RESOURCE_GROUP/relation")?;
-        unit.create("SYSTEM/new", &json!({ "uuid": "u", "name": "new" }))
-    })
-    .unwrap();
+    client
+        .transaction("_global", |unit| {
+            unit.update("USER_INFO/ADMIN", touch)?;
+            unit.update("MODEL/1fb9ceda-2f9c-2c57-d5c3-05b7f74563ac", touch)?;
+            unit.delete("RESOURCE_GROUP/relation")?;
+            unit.create("SYSTEM/new", &json!({ "uuid": "u", "name": "new" }))
+        })
+        .unwrap();
     db.execute(&format!("INSERT INTO {ID}_favorite_rule (project, name, mvcc) VALUES ('retail', 'count', 0)"));
 }
 

@@ -101,7 +101,11 @@ fn go_round(tree: &Path, is_old: bool, [one, other]: [&Place; 2]) -> Result<(), 
     let zip = folder.path().join("metadata.zip");
     let located = open_target(&zip, Reading::Detect, &of_other.manifest.layout).unwrap();
     let left_out = put(&*located.store, &repo, &of_directory).unwrap();
-    let beside = |path: &Vec<u8>| ["job_info", "favorite_rule", "query_history_id_offset"].iter().any(|kind| path.split(|byte| *byte == b'/').nth(1) == Some(kind.as_bytes()));
+    let beside = |path: &Vec<u8>| {
+        ["job_info", "favorite_rule", "query_history_id_offset"]
+            .iter()
+            .any(|kind| path.split(|byte| *byte == b'/').nth(1) == Some(kind.as_bytes()))
+    };
     assert_eq!(left_out.len(), if is_old { 0 } else { expected.keys().filter(|path| beside(path)).count() });
     if left_out.is_empty() && !expected.is_empty() {
         let of_zip = take(&*open(&zip, Reading::Detect).unwrap().store, &repo);
