@@ -158,6 +158,7 @@ fn code_of_store(error: &endpoint::Error) -> u8 {
         endpoint::Error::InTheWay { .. } | endpoint::Error::OtherLayout { .. } => 14,
         endpoint::Error::Damaged { .. } | endpoint::Error::NotAsWritten { .. } => 13,
         endpoint::Error::Database { source, .. } if source.fault == Fault::Unreachable => 20,
+        endpoint::Error::OutcomeUnknown { .. } => 20,
         _ => 1,
     }
 }
@@ -259,6 +260,10 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
         endpoint::Error::Damaged { .. } => "nothing of it was used; find a sound copy, for instance an older backup",
         endpoint::Error::Interrupted => return None,
         endpoint::Error::Database { source, .. } => return hint_for_database(source),
+        endpoint::Error::OutcomeUnknown { .. } => {
+            "it was changed as planned or not at all, and the checkpoint was kept; when the server is back, run it again: it puts \
+             only what still differs"
+        }
         endpoint::Error::NoTables { others, .. } if others.is_empty() => {
             "is this the right database and schema? `restore --create-tables` makes the tables in an empty one"
         }

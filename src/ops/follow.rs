@@ -7,10 +7,11 @@ use crate::endpoint::{self, Listing, Source, Touched};
 use crate::model::entry::{Entry, Stamp};
 use crate::model::log::LogRecord;
 use crate::model::path::EntryPath;
-use crate::repo::Repository;
+use crate::model::scope::Scope;
 use crate::repo::snapshot::{LogArchive, Snapshot};
 use crate::repo::tree::Tree;
 use crate::repo::writer::Writer;
+use crate::repo::{self, Repository};
 
 /// Bytes of contents at which a chunk of archived records ends.
 const ARCHIVE_BYTES: usize = 1 << 20;
@@ -35,6 +36,8 @@ pub(super) struct Share {
     after: Option<EntryPath>,
     /// The last of them; nothing if there are none.
     last: Option<EntryPath>,
+    /// Whether the last document of all is among them.
+    has_end: bool,
     /// Each with its stamp.
     pub entries: Vec<(EntryPath, Stamp)>,
     /// Where the next share begins.
@@ -43,14 +46,18 @@ pub(super) struct Share {
 
 impl Share {
     pub(super) fn none(next: Option<EntryPath>) -> Self {
-        Self { after: None, last: None, entries: Vec::new(), next }
+        Self { after: None, last: None, has_end: false, entries: Vec::new(), next }
     }
 
     /// Chooses one of `of` parts of a snapshot's documents. It begins where the last one ended, or, where no one keeps note
-    /// of that, anywhere.
+    /// of that, anywhere, and then goes on at the beginning.
     pub(super) fn choose(repo: &Repository, snapshot: &Snapshot, tree: &Tree, of: u64, anywhere: bool) -> Result<Self> {
         let count = tree.documents().div_ceil(of);
-        let after = if anywhere {
+        let mut share = Self::none(None);
+        if count == 0 {
+            return Ok(share);
+        }
+        share.after = if anywhere {
             let mut drawn = [0; 8];
             // Without a random number the share is the first one: better than none.
             let _ = getrandom::fill(&mut drawn);
@@ -58,45 +65,45 @@ impl Share {
         } else {
             snapshot.manifest.verified.clone()
         };
-        let mut share = Self { after, last: None, entries: Vec::new(), next: None };
-        let mut add = |entry: Entry| {
-            if entry.document().is_some() {
-                share.entries.push((entry.path, entry.stamp));
-            }
-            share.entries.len() as u64 >= count
+        let is_full = match share.after.clone() {
+            Some(after) => share.fill(repo.entries_after(tree, &after), count)?,
+            None => share.fill(repo.entries(tree, &Scope::System), count)?,
         };
-        let mut is_full = false;
-        match &share.after {
-            Some(after) => {
-                for entry in repo.entries_after(tree, after) {
-                    is_full = add(entry?);
-                    if is_full {
-                        break;
-                    }
-                }
-            }
-            None => {
-                for entry in repo.entries(tree, &crate::model::scope::Scope::System) {
-                    is_full = add(entry?);
-                    if is_full {
-                        break;
-                    }
-                }
-            }
+        share.has_end = !is_full;
+        if let Some(after) = share.after.clone().filter(|_| anywhere && !is_full) {
+            let before = repo.entries(tree, &Scope::System);
+            share.fill(before.take_while(|entry| entry.as_ref().map_or(true, |entry| entry.path <= after)), count)?;
         }
         share.last = share.entries.last().map(|(path, _)| path.clone());
         share.next = if is_full { share.last.clone() } else { None };
         Ok(share)
     }
 
-    /// Tells whether it ends with the last document of all.
+    /// Adds documents up to this count, and tells whether there were as many and more.
+    fn fill(&mut self, entries: impl Iterator<Item = repo::Result<Entry>>, count: u64) -> Result<bool> {
+        for entry in entries {
+            let entry = entry?;
+            if entry.document().is_none() {
+                continue;
+            }
+            if self.entries.len() as u64 >= count {
+                return Ok(true);
+            }
+            self.entries.push((entry.path, entry.stamp));
+        }
+        Ok(false)
+    }
+
+    /// Tells whether the last document of all is one of them.
     pub(super) fn ends_round(&self) -> bool {
-        !self.entries.is_empty() && self.next.is_none()
+        self.has_end && !self.entries.is_empty()
     }
 
     /// Tells whether a document is one of them.
     pub(super) fn has(&self, path: &EntryPath) -> bool {
-        self.last.as_ref().is_some_and(|last| path <= last) && self.after.as_ref().is_none_or(|after| path > after)
+        let Some(last) = &self.last else { return false };
+        let Some(after) = &self.after else { return path <= last };
+        if last <= after { path > after || path <= last } else { path > after && path <= last }
     }
 }
 

@@ -171,8 +171,11 @@ fn restore_saved(
 fn leaves_target_alone(error: &Error) -> bool {
     match error {
         Error::Refused { .. } | Error::Repository(_) | Error::Interrupted => true,
-        // Only the work itself can fail half way: all others are seen before it begins.
-        Error::Endpoint(error) => !matches!(error, crate::endpoint::Error::Io { .. }),
+        // Only the work itself can fail half way, or without a word of how it ended: all others are seen before it begins.
+        Error::Endpoint(error) => {
+            use crate::endpoint::Error::{Io, OutcomeUnknown};
+            !matches!(error, Io { .. } | OutcomeUnknown { .. })
+        }
         _ => false,
     }
 }

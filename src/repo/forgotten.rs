@@ -158,6 +158,8 @@ impl Repository {
     fn require_lasting(&self, snapshot: &Snapshot) -> Result<()> {
         let index = self.index()?;
         let lasts = |kind, chunk: &ChunkId| lasts(&index, kind, chunk, snapshot);
+        let archive = snapshot.manifest.archive.iter().flat_map(|archive| &archive.chunks);
+        archive.into_iter().try_for_each(|chunk| lasts(FrameKind::Documents, chunk))?;
         let tree = self.tree(&snapshot.manifest.tree)?;
         lasts(FrameKind::Trees, &tree.id)?;
         for run in &tree.runs {

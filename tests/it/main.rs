@@ -12,6 +12,7 @@ mod damage;
 mod directory;
 mod forget;
 mod formats;
+mod formats_database;
 mod guards;
 mod kylin;
 mod retention;

@@ -194,8 +194,13 @@ fn tops(snapshot: &Snapshot, schema: &Schema) -> Result<BTreeMap<String, u64>> {
     let documents = schema.tables.iter().filter(|table| matches!(table.holds, Holds::Documents(_)));
     let parts: Vec<String> = documents
         .map(|table| {
-            let name = schema.quoted(&table.name);
-            format!("SELECT '{}', COALESCE((SELECT MAX(id) FROM {name}), 0)", table.folder())
+            let max = format!("COALESCE((SELECT MAX(id) FROM {}), 0)", schema.quoted(&table.name));
+            let max = match schema.dialect {
+                Dialect::PostgreSql => max,
+                // Signed and unsigned together are a decimal, which is no integer.
+                Dialect::MySql => format!("CAST({max} AS SIGNED)"),
+            };
+            format!("SELECT '{}', {max}", table.folder())
         })
         .collect();
     let mut tops = BTreeMap::new();
@@ -376,7 +381,12 @@ fn touch(schema: &Schema, key: &[u8], said: &Said, wanted: &mut Wanted) -> Optio
         Home::Key => path(name).into_iter().collect(),
         // Which project has this UUID is seen when all are known.
         Home::ProjectUuid => path(GLOBAL.as_bytes()).into_iter().collect(),
-        Home::Field(_) => said.projects.iter().filter(|project| is_project(project)).filter_map(|p| path(p)).collect(),
+        Home::Field(_) => {
+            let named = said.projects.iter().filter(|project| is_project(project)).filter_map(|project| path(project));
+            let named: Vec<EntryPath> = named.collect();
+            // The record of a removal names the project of its transaction: from any place it tells the rest of the path.
+            if named.is_empty() { path(GLOBAL.as_bytes()).into_iter().collect() } else { named }
+        }
     };
     // A key that can be no path is in no snapshot either.
     EntryPath::new(name).ok()?;
@@ -462,12 +472,6 @@ impl Wanted {
         }
         Ok(())
     }
-}
-
-/// Returns the id of the last record that a listing shows; 0 for an empty log, nothing where there is none.
-pub(super) fn last_id(listing: &SqlListing) -> Result<Option<u64>> {
-    let Some(log) = &listing.schema.log else { return Ok(None) };
-    Ok(Some(end_of(&listing.snapshot, &listing.schema, log)?.map_or(0, |end| end.last)))
 }
 
 /// Reads the records after a position, and those of its gaps that have filled since.

@@ -12,7 +12,7 @@ use ::postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use ::postgres::{Client, Config, NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::session::{Cell, Fault, Param, Session, Shape, SqlError, SqlResult, TakeRow, quoted};
+use super::session::{Cell, Fault, IDLE_SECS_MAX, Param, Session, Shape, SqlError, SqlResult, TakeRow, quoted};
 use super::tls::client_config;
 use crate::platform::kylin::database::{Database, TlsMode};
 use crate::platform::kylin::tables::Dialect;
@@ -23,6 +23,11 @@ const PARAMS_MAX: usize = u16::MAX as usize;
 const STATEMENTS_MAX: usize = 200;
 /// What a message to the server may hold at most, less what surrounds a value.
 const MESSAGE_BYTES_MAX: u64 = (1 << 30) - (1 << 20);
+
+/// How the driver says that there is no password. It has no kind for that.
+const NO_PASSWORD: &str = "password missing";
+/// In a database whose texts are any bytes, lets them through as they are.
+const ANY_BYTES: &str = "SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) WHERE pg_catalog.getdatabaseencoding() = 'SQL_ASCII'";
 
 struct PostgresSession {
     client: Client,
@@ -56,7 +61,7 @@ pub(super) fn connect(database: &Database) -> SqlResult<Box<dyn Session>> {
         _ => config.ssl_mode(SslMode::Require).connect(MakeRustlsConnect::new(client_config(&database.tls)?)),
     };
     let mut client = client.map_err(|error| to_sql_error(&error))?;
-    let mut settings = format!("SET lock_timeout = {}", timeouts.lock_secs.saturating_mul(1000));
+    let mut settings = format!("{ANY_BYTES}; SET lock_timeout = {}", timeouts.lock_secs.saturating_mul(1000));
     if let Some(secs) = timeouts.statement_secs {
         settings.push_str(&format!("; SET statement_timeout = {}", secs.saturating_mul(1000)));
     }
@@ -92,6 +97,10 @@ fn to_sql_error(error: &::postgres::Error) -> SqlError {
             message.push_str(if at == 0 { "" } else { ": " });
             message.push_str(text);
         }
+    }
+    if message.ends_with(NO_PASSWORD) {
+        let message = "the server asks for a password, and none was given".to_owned();
+        return SqlError { fault: Fault::Denied, message };
     }
     let is_io =
         std::iter::successors(error.source(), |cause| (*cause).source()).any(|cause| cause.is::<std::io::Error>());
@@ -218,7 +227,22 @@ impl Session for PostgresSession {
     }
 
     fn begin_write(&mut self) -> SqlResult<()> {
+        match self.batch(&format!("SET idle_in_transaction_session_timeout = {}", IDLE_SECS_MAX * 1000)) {
+            // Releases before 9.6 don't have it.
+            Err(error) if error.fault != Fault::Other => return Err(error),
+            _ => {}
+        }
         self.batch("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+    }
+
+    fn commit(&mut self) -> SqlResult<()> {
+        self.batch("COMMIT")
+    }
+
+    fn hold(&mut self, name: &str) -> SqlResult<()> {
+        let number = blake3::hash(name.as_bytes()).as_bytes()[..8].try_into().map(i64::from_le_bytes);
+        let number = number.expect("a hash has 32 bytes");
+        self.query("SELECT 1 FROM pg_advisory_xact_lock(?)", &[Param::Int(number)], &mut |_| ())
     }
 
     fn statement_bytes_max(&mut self) -> SqlResult<u64> {

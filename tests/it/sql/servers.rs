@@ -132,6 +132,22 @@ impl Server {
         self.admin("").batch(&sql).unwrap();
     }
 
+    /// Runs statements as someone who may do everything, in a database, or in none if its name is empty.
+    pub(crate) fn command(&self, database: &str, sql: &str) {
+        self.admin(database).batch(sql).unwrap();
+    }
+
+    /// Makes a database of PostgreSQL whose texts are any bytes.
+    pub(crate) fn scratch_database_of_bytes(self: &Arc<Self>) -> Db {
+        let mut db = self.scratch_database();
+        let name = format!("{}_bytes", db.name);
+        let how = "TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C' LOCALE_PROVIDER libc";
+        self.command("", &format!("CREATE DATABASE {name} OWNER kylin {how}"));
+        self.command("", &format!("DROP DATABASE {}", db.name));
+        db.name = name;
+        db
+    }
+
     fn admin(&self, database: &str) -> Connection {
         let database = match (self.kind, database) {
             (Kind::PostgreSql, "") => "postgres",
