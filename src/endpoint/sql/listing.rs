@@ -341,7 +341,14 @@ impl SqlListing {
         }
         let parts: Vec<&[u8]> = path.parts().collect();
         let [_, folder, key] = parts[..] else { return None };
-        self.rows.find(self.schema.table_of_folder(folder)?, key)
+        let table = self.schema.table_of_folder(folder)?;
+        let found = self.rows.find(table, key)?;
+        // Two projects have nothing in common in that their rules have, or had, the same id.
+        let is_of_project = matches!(
+            self.schema.table(table).holds,
+            Holds::Side(SideTable::FavoriteRule | SideTable::QueryHistoryOffset)
+        );
+        (!is_of_project || self.rows.path(found) == *path).then_some(found)
     }
 
     /// Returns the row of the old generation that has the name of some permissions, though it is kept at another path: only

@@ -239,6 +239,10 @@ impl Session for MySqlSession {
         self.run("START TRANSACTION READ WRITE")
     }
 
+    fn commit(&mut self) -> SqlResult<()> {
+        self.run("COMMIT")
+    }
+
     fn hold(&mut self, name: &str) -> SqlResult<()> {
         let mut has_it = false;
         let params = [Param::Text(name), Param::Int(i64::try_from(self.lock_secs).unwrap_or(i64::MAX))];

@@ -124,6 +124,9 @@ pub(super) trait Session: Send {
     /// Begins a transaction that writes.
     fn begin_write(&mut self) -> SqlResult<()>;
 
+    /// Makes what the transaction did last, with one message: once the server has it, the rest does not depend on us.
+    fn commit(&mut self) -> SqlResult<()>;
+
     /// Takes a lock of a name of one's own, which goes when the transaction or the connection has come to its end, and waits
     /// for one who has it.
     fn hold(&mut self, name: &str) -> SqlResult<()>;

@@ -49,9 +49,10 @@ pub(super) type Works = BTreeMap<u8, Work>;
 impl Change<'_> {
     /// Does all but commit. Tells whether there are records in the audit log.
     pub(super) fn run(&mut self, unit: &str, removals: &[Removal], monitor: &dyn Monitor) -> Attempt<bool> {
-        let all = self.sort_work(removals)?;
-        for (table, work) in &all {
+        let mut all = self.sort_work(removals)?;
+        for (table, work) in &mut all {
             self.lock(*table, work)?;
+            self.leave_moved(*table, work)?;
         }
         // Tables that were made a moment ago should be empty.
         if !removals.is_empty() || self.staging.store.schema.is_none() {
@@ -181,6 +182,37 @@ impl Change<'_> {
         if is_logged(table.holds) { self.require_free(number, work) } else { Ok(()) }
     }
 
+    /// Leaves rows as they are whose documents have another path only: of which project permissions are is told by what is
+    /// in other rows.
+    fn leave_moved(&mut self, number: u8, work: &mut Work) -> Attempt<()> {
+        let (staging, table, name) = (self.staging, self.schema.table(number), self.name(number));
+        let rows = &staging.listing.rows;
+        let (key, content) = table.key_and_content();
+        let is_moved = |(n, put): &&(usize, usize)| rows.path(*n) != staging.puts[*put].path;
+        let moved: Vec<(usize, usize)> = match is_logged(table.holds) {
+            true => work.updates.iter().filter(is_moved).copied().collect(),
+            false => Vec::new(),
+        };
+        let mut same: HashSet<usize> = HashSet::new();
+        for (n, put) in moved {
+            let listed_key = self.listed_key(table, n);
+            let mut found = None;
+            let sql = format!("SELECT {content} FROM {name} WHERE {key} = ?");
+            self.session
+                .query(&sql, &[Param::Bytes(&listed_key)], &mut |row| {
+                    let mut content = Vec::new();
+                    let is_sound = decode(row[0].bytes().unwrap_or_default(), u64::MAX, &mut content).is_ok();
+                    found = is_sound.then(|| ContentId::of(&content));
+                })
+                .map_err(at("read rows of"))?;
+            if found.is_some() && found == staging.puts[put].document.as_ref().map(|document| document.content) {
+                same.insert(n);
+            }
+        }
+        work.updates.retain(|(n, _)| !same.contains(n));
+        Ok(())
+    }
+
     /// Checks that no row has a key that is to be inserted, but for those that go.
     fn require_free(&mut self, number: u8, work: &Work) -> Attempt<()> {
         let (listing, table, name) = (self.staging.listing, self.schema.table(number), self.name(number));
@@ -266,7 +298,9 @@ impl Change<'_> {
             };
             params.push(value);
             let sql = format!("UPDATE {name} SET {} WHERE {by} = ?", set.join(", "));
-            self.session.execute(&sql, &params).map_err(at("update rows of"))?;
+            if self.session.execute(&sql, &params).map_err(at("update rows of"))? != 1 {
+                return Err(changed(&put.path));
+            }
         }
         Ok(())
     }

@@ -159,8 +159,8 @@ impl SqlStaging<'_> {
             // Dropping the connection takes everything back.
             return Err(Failure::Store(Error::Interrupted));
         }
-        match session.execute("COMMIT", &[]) {
-            Ok(_) => Ok(()),
+        match session.commit() {
+            Ok(()) => Ok(()),
             Err(error) if error.fault == Fault::Conflict => Err(at("commit the change of")(error)),
             Err(error) => {
                 // It may hold what will be waited for.
