@@ -226,7 +226,7 @@ impl Change<'_> {
             self.session
                 .query(&sql, &params, &mut |row| taken.extend(row[0].bytes().map(<[u8]>::to_vec)))
                 .map_err(at("lock rows of"))?;
-            for taken in taken.into_iter().filter(|taken| !going.contains(taken)) {
+            if let Some(taken) = taken.into_iter().find(|taken| !going.contains(taken)) {
                 let put = keys.iter().position(|key| *key == taken);
                 let put = &self.staging.puts[put.map_or(some[0], |at| some[at])];
                 // A column of MySQL may take two keys for the same: the server found another than was asked for.
