@@ -6,7 +6,8 @@ usage() {
     cat <<'END'
 Usage: scripts/test.sh [--long]
 
-Installs what is missing and runs everything that CI runs: needs a Rust toolchain, or rustup.
+Installs what is missing (a compiler, PostgreSQL and MariaDB, which tests start themselves) and runs everything that
+CI runs: needs a Rust toolchain, or rustup.
 
   --long   run the property tests with many more cases (2000, or PROPTEST_CASES)
   --help   print this
@@ -23,15 +24,26 @@ step() {
     printf '\n== %s\n' "$1"
 }
 
-install_compiler() {
-    local as_root=()
-    command -v apt-get >/dev/null || fail 'no C compiler is installed: there is no cc' 'install gcc or clang'
+# Tells whether there is a program, also where PATH does not lead everyone.
+has() { # PROGRAM
+    command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]] || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null
+}
+
+# Installs a compiler and the servers on which databases are tested, as far as they are missing. None needs to run.
+install_packages() {
+    local packages=() as_root=()
+    has cc || packages+=(gcc libc6-dev)
+    has postgres || packages+=(postgresql)
+    has mariadbd || packages+=(mariadb-server)
+    has openssl || packages+=(openssl)
+    ((${#packages[@]})) || return 0
+    command -v apt-get >/dev/null || fail 'programs are missing' "install what Debian has as ${packages[*]}"
     if ((EUID != 0)); then
-        command -v sudo >/dev/null || fail 'no C compiler is installed: there is no cc' 'as root: apt-get install gcc libc6-dev'
+        command -v sudo >/dev/null || fail 'programs are missing' "as root: apt-get install ${packages[*]}"
         as_root=(sudo)
     fi
     "${as_root[@]}" apt-get update
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
 }
 
 install_toolchain() {
@@ -100,7 +112,7 @@ temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 
 step 'tools'
-command -v cc >/dev/null || install_compiler
+install_packages
 install_toolchain
 
 step 'bash -n'
@@ -108,6 +120,9 @@ for script in scripts/*.sh .ci/run; do
     bash -n "$script"
     printf '%s\n' "$script"
 done
+
+sh -n tests/it/sql/server.sh
+printf 'tests/it/sql/server.sh\n'
 
 step 'cargo fmt --check'
 cargo fmt --check

@@ -1,16 +1,19 @@
 //! The arguments of every command. Their doc comments are the help texts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use metastash::endpoint::location::Reading;
+use metastash::model::log::Moment;
+use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
 use metastash::ops::check::Part;
 use metastash::platform::kylin::layout::{Layout, Level};
 use metastash::repo::snapshot::Reference;
 
+use super::exit::Usage;
 use super::forget::ForgetArgs;
-use super::values::{Place, Side, parse_label, parse_part, parse_share, parse_tag};
+use super::values::{Place, Side, parse_label, parse_moment, parse_part, parse_path, parse_share, parse_tag};
 use super::watch::WatchArgs;
 
 /// Back up, compare and restore the metadata of data platforms
@@ -110,16 +113,25 @@ pub(crate) enum Command {
     #[command(after_help = "Example: metastash snapshots --project sales")]
     Snapshots(SnapshotsArgs),
     /// List the documents of a snapshot
-    #[command(after_help = "Examples:\n  metastash ls latest\n  metastash ls --long 7d41a2:sales/model")]
+    #[command(after_help = "Examples:\n  metastash ls latest\n  metastash ls --long 7d41a2:sales/model\n  \
+                            metastash ls sales/MODEL --at 2026-11-24T10:00")]
     Ls(LsArgs),
     /// Print one document of a snapshot
-    #[command(after_help = "Example: metastash cat latest:sales/model/orders.json")]
+    #[command(after_help = "Examples:\n  metastash cat latest:sales/model/orders.json\n  \
+                            metastash cat sales/MODEL/orders --at 4711")]
     Cat(CatArgs),
+    /// Show what became of one document: when, by whom, in which transaction
+    ///
+    /// From the records of the audit log that snapshots of a database keep; from the snapshots themselves where there are
+    /// none.
+    #[command(after_help = "Example: metastash log sales/MODEL/82fa7671-a935-45f5-8779-85703601f49a")]
+    Log(LogArgs),
     /// Show what differs between two snapshots, or between a snapshot and the live store
     ///
     /// Prints `+` for added, `-` for removed, `M` for changed content, `m` for changed permissions only.
     #[command(after_help = "Examples:\n  metastash diff latest~1 latest\n  \
-                            metastash diff before-upgrade live --exit-code")]
+                            metastash diff before-upgrade live --exit-code\n  \
+                            metastash diff --at 10:00")]
     Diff(DiffArgs),
     /// Put a snapshot's documents back into the store
     ///
@@ -127,7 +139,8 @@ pub(crate) enum Command {
     /// is saved in a checkpoint first: `metastash undo` puts that back.
     #[command(after_help = "Examples:\n  metastash restore latest --dry-run\n  \
                             metastash restore before-upgrade --after-truncate\n  \
-                            metastash restore 7d41a2 --project sales --store /data/metadata")]
+                            metastash restore 7d41a2 --project sales --store /data/metadata\n  \
+                            metastash restore --at 2026-11-24T10:00 --project sales")]
     Restore(RestoreArgs),
     /// Put back the store as it was before the last restore
     ///
@@ -222,10 +235,9 @@ impl Command {
             | Self::Forget(_)
             | Self::Watch(_)
             | Self::Metastore { .. } => true,
-            Self::Diff(args) => matches!(args.after, Side::Live),
-            Self::Init | Self::Snapshots(_) | Self::Ls(_) | Self::Cat(_) | Self::Stats | Self::Completions { .. } => {
-                false
-            }
+            Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),
+            Self::Ls(LsArgs { at, .. }) | Self::Cat(CatArgs { at, .. }) => at.at.is_some(),
+            Self::Init | Self::Snapshots(_) | Self::Log(_) | Self::Stats | Self::Completions { .. } => false,
         }
     }
 }
@@ -250,15 +262,22 @@ pub(crate) struct BackupArgs {
     /// Back up a store without a single document
     #[arg(long)]
     pub allow_empty: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Show what would be read, and write nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+}
+
+/// How far the word of a database is taken for what changed in it.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
     /// List all versions of a database, even where its audit log tells what changed
     #[arg(long)]
     pub no_log: bool,
     /// Of a database, read this share of the contents that seem unchanged, another one each time; 0 for none
     #[arg(long, value_name = "1/N", value_parser = parse_share, default_value = "1/30")]
     pub verify: u64,
-    /// Show what would be read, and write nothing
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -274,11 +293,31 @@ pub(crate) struct SnapshotsArgs {
     pub forgotten: bool,
 }
 
+/// A moment instead of a snapshot.
+#[derive(Debug, Args)]
+pub(crate) struct AtArgs {
+    /// The state of a database between two snapshots, by its audit log: a time, or the number of a record
+    #[arg(long, value_name = "TIME|RECORD", value_parser = parse_moment)]
+    pub at: Option<Moment>,
+    /// Go on with what is known of the moment where not all is
+    #[arg(long, requires = "at")]
+    pub allow_gaps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The document: its path in snapshots, or its type and key as the audit log has them
+    #[arg(value_name = "PATH", value_parser = parse_path)]
+    pub path: EntryPath,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// Snapshot, and optionally a path in it: first digits of an id, a label, `latest` or `latest~N`
-    #[arg(value_name = "SNAP[:PATH]")]
-    pub place: Place,
+    /// Snapshot, and optionally a path in it: first digits of an id, a label, `latest` or `latest~N`; with --at, a path only
+    #[arg(value_name = "SNAP[:PATH]", required_unless_present = "at")]
+    pub place: Option<Place>,
+    #[command(flatten)]
+    pub at: AtArgs,
     /// This project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
@@ -289,19 +328,23 @@ pub(crate) struct LsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CatArgs {
-    /// Snapshot and path of the document
+    /// Snapshot and path of the document; with --at, the path only
     #[arg(value_name = "SNAP:PATH")]
     pub place: Place,
+    #[command(flatten)]
+    pub at: AtArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// First snapshot
-    #[arg(value_name = "A")]
-    pub before: Reference,
-    /// Second snapshot, or `live` for the store as it is now
-    #[arg(value_name = "B", default_value = "live")]
-    pub after: Side,
+    /// First snapshot; with --at there is none, and B is the only one
+    #[arg(value_name = "A", required_unless_present = "at")]
+    pub before: Option<Reference>,
+    /// Second snapshot, or `live` for the store as it is now [default: live]
+    #[arg(value_name = "B")]
+    pub after: Option<Side>,
+    #[command(flatten)]
+    pub at: AtArgs,
     /// This project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
@@ -312,9 +355,11 @@ pub(crate) struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
-    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`
-    #[arg(value_name = "SNAP")]
-    pub snapshot: Reference,
+    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`; with --at, one of the store whose history is meant
+    #[arg(value_name = "SNAP", required_unless_present = "at")]
+    pub snapshot: Option<Reference>,
+    #[command(flatten)]
+    pub at: AtArgs,
     /// Restore this project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
@@ -348,16 +393,8 @@ pub(crate) struct RestoreArgs {
     /// Make Kylin's tables in a database that has none
     #[arg(long)]
     pub create_tables: bool,
-    /// Reload the metadata of this node of Kylin afterwards, over REST; may be repeated
-    // Named as Kylin's users know it: http://host:7070/kylin.
-    #[arg(
-        long = "kylin-url",
-        value_name = "URL",
-        env = "METASTASH_KYLIN_URL",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
-    pub kylin_urls: Vec<String>,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
 }
 
 #[derive(Debug, Args)]
@@ -371,6 +408,23 @@ pub(crate) struct UndoArgs {
     /// Go on even if the store was empty before, so that everything in it will be removed
     #[arg(long)]
     pub allow_empty: bool,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+}
+
+/// Who is to know of a restore.
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// Reload the metadata of this node of Kylin afterwards, over REST: http://host:7070/kylin; may be repeated
+    // The url may hold a password, which `--help` would show.
+    #[arg(
+        long = "kylin-url",
+        value_name = "URL",
+        env = "METASTASH_KYLIN_URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub kylin_urls: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -391,18 +445,34 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`
-    #[arg(value_name = "SNAP")]
-    pub snapshot: Reference,
+    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`; with --at, one of the store whose history is meant
+    // With --at alone what comes first is DEST: `place` tells the two apart.
+    #[arg(value_name = "SNAP", required_unless_present = "at")]
+    first: Option<PathBuf>,
     /// Where to write it; must not exist yet
-    #[arg(value_name = "DEST")]
-    pub destination: PathBuf,
+    #[arg(value_name = "DEST", required_unless_present = "at")]
+    second: Option<PathBuf>,
+    #[command(flatten)]
+    pub at: AtArgs,
     /// Files in folders, or a zip: DEST itself if its name ends in .zip, else one in the folder DEST
     #[arg(long, value_enum, default_value_t = ExportFormat::Dir)]
     pub format: ExportFormat,
     /// This project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
+}
+
+impl ExportArgs {
+    /// Returns the snapshot, if one is named, and the place to write to.
+    pub(crate) fn place(&self) -> Result<(Option<Reference>, &Path), Usage> {
+        let (snapshot, destination) = match (&self.first, &self.second) {
+            (Some(first), Some(second)) => (Some(first), second),
+            (Some(first), None) if self.at.at.is_some() => (None, first),
+            _ => return Err(Usage("the place to write to is missing".to_owned())),
+        };
+        let snapshot = snapshot.map(|name| name.to_string_lossy().parse().map_err(Usage)).transpose()?;
+        Ok((snapshot, destination))
+    }
 }
 
 /// How an export is written.

@@ -26,8 +26,8 @@ pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress:
         force: args.force,
         skip_if_unchanged: args.skip_if_unchanged,
         allow_empty: args.allow_empty,
-        follow_log: !args.no_log,
-        verify_of: args.verify,
+        follow_log: !args.trust.no_log,
+        verify_of: args.trust.verify,
         saved_ms: None,
         author: open::author(),
     };

@@ -2,20 +2,26 @@
 
 use anyhow::Result;
 use metastash::model::entry::{Body, Entry};
+use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
 use metastash::ops::browse;
+use metastash::repo::Repository;
+use metastash::repo::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
 
-use super::args::{CatArgs, Global, LsArgs};
+use super::args::{AtArgs, CatArgs, Global, LsArgs};
 use super::exit::{Code, Usage};
-use super::open;
 use super::output::{Output, hex, local_time, path_fields, utc_time};
+use super::progress::Progress;
+use super::values::Place;
+use super::{at, open};
 
-pub(crate) fn ls(args: &LsArgs, global: &Global, output: &Output) -> Result<Code> {
+pub(crate) fn ls(args: &LsArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let repo = open::repository(global)?;
-    let snapshot = open::snapshot(&repo, &args.place.snapshot, args.project.as_ref(), global)?;
+    let (snapshot, path, code) =
+        look(&repo, args.place.as_ref(), &args.at, args.project.as_ref(), global, output, progress)?;
     let scope = args.project.clone().unwrap_or(Scope::System);
-    browse::list(&repo, &snapshot, &scope, args.place.path.as_ref(), |entry| {
+    browse::list(&repo, &snapshot, &scope, path.as_ref(), |entry| {
         let line = if args.long { long_line(&entry) } else { short_line(&entry) };
         let show = || {
             output.result(&line)?;
@@ -23,18 +29,42 @@ pub(crate) fn ls(args: &LsArgs, global: &Global, output: &Output) -> Result<Code
         };
         show().map_err(metastash::ops::Error::Output)
     })?;
-    Ok(Code::Done)
+    Ok(code)
 }
 
-pub(crate) fn cat(args: &CatArgs, global: &Global, output: &Output) -> Result<Code> {
-    let Some(path) = &args.place.path else {
+/// Finds the snapshot and the path that are meant. What a moment lacks makes its snapshot incomplete.
+fn look(
+    repo: &Repository,
+    place: Option<&Place>,
+    moment: &AtArgs,
+    project: Option<&Scope>,
+    global: &Global,
+    output: &Output,
+    progress: &Progress<'_>,
+) -> Result<(Snapshot, Option<EntryPath>, Code)> {
+    match (moment.at, place) {
+        (Some(time), place) => {
+            let path = place.map(Place::path_alone).transpose()?;
+            let report = at::snapshot(repo, time, moment, None, global, output, progress)?;
+            Ok((report.snapshot, path, if report.gaps.is_empty() { Code::Done } else { Code::Unread }))
+        }
+        (None, Some(place)) => {
+            Ok((open::snapshot(repo, &place.snapshot, project, global)?, place.path.clone(), Code::Done))
+        }
+        (None, None) => Err(Usage("a snapshot is missing".to_owned()).into()),
+    }
+}
+
+pub(crate) fn cat(args: &CatArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    if args.place.path.is_none() && args.at.at.is_none() {
         return Err(Usage("the path of a document is missing: SNAP:PATH is expected".to_owned()).into());
-    };
+    }
     let repo = open::repository(global)?;
-    let snapshot = open::snapshot(&repo, &args.place.snapshot, None, global)?;
+    let (snapshot, path, code) = look(&repo, Some(&args.place), &args.at, None, global, output, progress)?;
+    let path = &path.expect("a place without one was refused, and a moment leaves nothing else");
     if !output.is_json() {
         browse::cat(&repo, &snapshot, path, &mut Bytes(output))?;
-        return Ok(Code::Done);
+        return Ok(code);
     }
     let mut content = Vec::new();
     browse::cat(&repo, &snapshot, path, &mut content)?;
@@ -45,7 +75,7 @@ pub(crate) fn cat(args: &CatArgs, global: &Global, output: &Output) -> Result<Co
         Err(error) => fields.insert("content_hex".to_owned(), json!(hex(error.as_bytes()))),
     };
     output.message("document", fields.into())?;
-    Ok(Code::Done)
+    Ok(code)
 }
 
 /// Standard output as a plain stream of bytes.

@@ -14,6 +14,7 @@ use metastash::platform::kylin::tables::Dialect;
 
 use super::args::{Global, LayoutName};
 use super::exit::{Refusal, Usage};
+use super::values::variable;
 
 /// Opens the store in a database, which must be there.
 pub(crate) fn open(database: Database, global: &Global) -> Result<Located> {
@@ -43,10 +44,6 @@ fn options(global: &Global, create_tables: bool) -> Result<SqlOptions> {
     };
     let instance = format!("{}:0000", gethostname::gethostname().to_string_lossy());
     Ok(SqlOptions { layout, create_tables, instance })
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Fills in user and password from where the clients of the databases look for them.

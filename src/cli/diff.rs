@@ -4,6 +4,7 @@ use anyhow::Result;
 use metastash::model::entry::Entry;
 use metastash::model::scope::Scope;
 use metastash::ops::diff::{Change, Changed, diff_live, diff_snapshots};
+use metastash::repo::Repository;
 use metastash::repo::snapshot::Snapshot;
 use serde_json::json;
 
@@ -13,14 +14,14 @@ use super::exit::{Code, Usage};
 use super::output::{Output, path_fields};
 use super::progress::Progress;
 use super::values::Side;
-use super::{open, store};
+use super::{at, open, store};
 
 pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let repo = open::repository(global)?;
     let project = args.project.as_ref();
-    let before = open::snapshot_to_compare(&repo, &args.before, project, global)?;
+    let (before, after, is_partial) = sides(&repo, args, global, output, progress)?;
     let show = |changed: Changed| show(&changed, output).map_err(metastash::ops::Error::Output);
-    let (report, scope) = match &args.after {
+    let (report, scope) = match &after {
         Side::Live => {
             let store = store::source_like(global, &before.manifest.layout)?.store;
             let scope = project.cloned().unwrap_or_else(|| before.manifest.scope.clone());
@@ -59,10 +60,37 @@ pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &
         }),
     )?;
     Ok(match report {
-        report if report.problems > 0 => Code::Unread,
+        report if report.problems > 0 || is_partial => Code::Unread,
         report if args.exit_code && report.is_different() => Code::Different,
         _ => Code::Done,
     })
+}
+
+/// Returns the two sides, and whether not all is known of the first.
+fn sides(
+    repo: &Repository,
+    args: &DiffArgs,
+    global: &Global,
+    output: &Output,
+    progress: &Progress<'_>,
+) -> Result<(Snapshot, Side, bool)> {
+    let Some(moment) = args.at.at else {
+        let Some(before) = &args.before else { return Err(Usage("a snapshot is missing".to_owned()).into()) };
+        let before = open::snapshot_to_compare(repo, before, args.project.as_ref(), global)?;
+        return Ok((before, args.after.clone().unwrap_or(Side::Live), false));
+    };
+    if args.after.is_some() {
+        let message = "with --at the moment is the first side, and only the second is named".to_owned();
+        return Err(Usage(message).into());
+    }
+    let after = match &args.before {
+        None => Side::Live,
+        Some(reference) => reference.to_string().parse().map_err(Usage)?,
+    };
+    let report = at::snapshot(repo, moment, &args.at, None, global, output, progress)?;
+    at::say(&report, moment, output)?;
+    let is_partial = !report.gaps.is_empty();
+    Ok((report.snapshot, after, is_partial))
 }
 
 /// Returns what both snapshots are about: what only one of them looked at is no difference.

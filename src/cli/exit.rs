@@ -134,7 +134,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
         return code_of_store(error);
     }
     match error.downcast_ref::<ops::Error>() {
-        Some(ops::Error::Refused { .. }) => 14,
+        Some(ops::Error::Refused { .. } | ops::Error::Gaps { .. }) => 14,
         Some(ops::Error::Repository(error)) => code_of_repository(error),
         Some(ops::Error::Endpoint(error)) => code_of_store(error),
         Some(ops::Error::Interrupted) => 130,
@@ -158,6 +158,7 @@ fn code_of_store(error: &endpoint::Error) -> u8 {
         endpoint::Error::InTheWay { .. } | endpoint::Error::OtherLayout { .. } => 14,
         endpoint::Error::Damaged { .. } | endpoint::Error::NotAsWritten { .. } => 13,
         endpoint::Error::Database { source, .. } if source.fault == Fault::Unreachable => 20,
+        endpoint::Error::OutcomeUnknown { .. } => 20,
         _ => 1,
     }
 }
@@ -177,6 +178,18 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<String> {
         ops::Error::Refused { way_out, .. } => Some(way_out.clone()),
         ops::Error::Repository(error) => hint_for_repository(error),
         ops::Error::Endpoint(error) => hint_for_store(error),
+        ops::Error::Gaps { .. } => Some(
+            "`--allow-gaps` goes on with what is known, and names each document that is not; nothing was changed"
+                .to_owned(),
+        ),
+        ops::Error::OutOfReach { .. } => Some(
+            "name a moment in between, or a snapshot; `metastash backup` adds what happened since the last one"
+                .to_owned(),
+        ),
+        ops::Error::NoLog { .. } => Some(
+            "only databases of Kylin have an audit log; name a snapshot instead: `metastash snapshots` lists all"
+                .to_owned(),
+        ),
         ops::Error::LabelTaken { .. } => Some("choose another label".to_owned()),
         ops::Error::NotInSnapshot { .. } => Some("`metastash ls SNAP` shows what it holds".to_owned()),
         ops::Error::NoDocument { snapshot, .. } => Some(format!("`metastash ls {snapshot}` lists its documents")),
@@ -247,6 +260,10 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
         endpoint::Error::Damaged { .. } => "nothing of it was used; find a sound copy, for instance an older backup",
         endpoint::Error::Interrupted => return None,
         endpoint::Error::Database { source, .. } => return hint_for_database(source),
+        endpoint::Error::OutcomeUnknown { .. } => {
+            "it was changed as planned or not at all, and the checkpoint was kept; when the server is back, run it again: it puts \
+             only what still differs"
+        }
         endpoint::Error::NoTables { others, .. } if others.is_empty() => {
             "is this the right database and schema? `restore --create-tables` makes the tables in an empty one"
         }

@@ -30,7 +30,7 @@ impl Files {
     fn open(global: &Global) -> Result<Self> {
         let (store, layout) = match store::place(global)? {
             store::Place::Files(path) => (location::open(&path, Reading::Plain)?.store, None),
-            store::Place::Database(_) => {
+            store::Place::Database { .. } => {
                 let store = store::source(global)?.store;
                 let layout = if store.layout() == Layout::Old.name() { Layout::Old } else { Layout::New(Level::Core) };
                 (store, Some(layout))

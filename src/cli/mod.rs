@@ -1,6 +1,7 @@
 //! The terminal: arguments, rendering, progress, exit codes.
 
 mod args;
+mod at;
 mod backup;
 mod browse;
 mod check;
@@ -12,7 +13,9 @@ mod export;
 mod fetch;
 mod forget;
 mod import;
+mod log;
 mod metastore;
+mod nodes;
 mod open;
 mod output;
 mod progress;
@@ -62,8 +65,9 @@ fn dispatch(cli: &Cli, output: &Output, progress: &Progress<'_>) -> anyhow::Resu
         Command::Init => snapshots::init(global, output),
         Command::Backup(args) => backup::run(args, global, output, progress),
         Command::Snapshots(args) => snapshots::run(args, global, output),
-        Command::Ls(args) => browse::ls(args, global, output),
-        Command::Cat(args) => browse::cat(args, global, output),
+        Command::Ls(args) => browse::ls(args, global, output, progress),
+        Command::Cat(args) => browse::cat(args, global, output, progress),
+        Command::Log(args) => log::run(args, global, output),
         Command::Diff(args) => diff::run(args, global, output, progress),
         Command::Restore(args) => restore::run(args, global, output, progress),
         Command::Undo(args) => restore::undo(args, global, output, progress),

@@ -9,7 +9,7 @@ use metastash::model::scope::Scope;
 use metastash::ops::Author;
 use metastash::platform::kylin::detect::backup_time;
 use metastash::repo::config::{Config, GRACE_SECS};
-use metastash::repo::snapshot::{Manifest, Reason, Reference, Snapshot};
+use metastash::repo::snapshot::{Manifest, Reference, Snapshot};
 use metastash::repo::{self, Repository};
 use metastash::storage::local::LocalStorage;
 
@@ -175,7 +175,7 @@ fn find(
     global: &Global,
     fits: impl Fn(&Manifest) -> bool,
 ) -> Result<Snapshot> {
-    let is_backup = |manifest: &Manifest| manifest.reason == Reason::Backup && fits(manifest);
+    let is_backup = |manifest: &Manifest| manifest.is_backup() && fits(manifest);
     if let (Reference::Latest(_), Some(store)) = (reference, store::location(global)) {
         let host = author().host;
         let is_of_store = |manifest: &Manifest| is_backup(manifest) && manifest.store == store && manifest.host == host;

@@ -17,13 +17,16 @@ use serde_json::{Value, json};
 
 use super::args::{Global, RestoreArgs, UndoArgs};
 use super::exit::{Code, Refusal};
+use super::nodes::Nodes;
 use super::output::{Output, bytes, count, path_fields, short};
 use super::progress::Progress;
-use super::{open, store};
+use super::{at, open, store};
 
 pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    let nodes = Nodes::parse(&args.nodes.kylin_urls)?;
     let repo = open::repository(global)?;
-    let snapshot = open::snapshot(&repo, &args.snapshot, args.project.as_ref(), global)?;
+    let project = args.project.as_ref();
+    let (snapshot, _) = at::named_or_at(&repo, args.snapshot.as_ref(), &args.at, project, global, output, progress)?;
     let target = store::target(global, &snapshot.manifest.layout, args.create_tables)?;
     refuse_foreign_latest(args, &snapshot, &target)?;
     let options = RestoreOptions {
@@ -32,6 +35,7 @@ pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress
         keep_permissions: args.keep_permissions,
         leave_backup_files: false,
         checkpoint: !args.no_checkpoint,
+        reloads: !nodes.is_empty(),
         allow: Allow {
             empty: args.allow_empty,
             incomplete: args.allow_incomplete,
@@ -41,7 +45,7 @@ pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress
         },
         author: open::author(),
     };
-    plan_or_restore(&*target.store, &repo, &snapshot, &options, args.dry_run, output, progress)
+    plan_or_restore(&*target.store, &repo, &snapshot, &options, args.dry_run, &nodes, output, progress)
 }
 
 /// Refuses to truncate a store to the latest backup of another: who says `latest` means a backup of this store.
@@ -50,14 +54,15 @@ fn refuse_foreign_latest(args: &RestoreArgs, snapshot: &Snapshot, target: &Locat
     let is_own = manifest.store == target.store.location() && manifest.host == open::author().host;
     let is_empty_at = |place| std::fs::read_dir(place).map_or(true, |mut entries| entries.next().is_none());
     let is_empty = target.place.as_deref().is_some_and(is_empty_at);
-    if is_own || is_empty || !args.after_truncate || !matches!(args.snapshot, Reference::Latest(_)) {
+    let is_meant = matches!(args.snapshot, Some(Reference::Name(_)));
+    if is_own || is_empty || !args.after_truncate || is_meant {
         return Ok(());
     }
+    let named = args.snapshot.as_ref().map_or_else(|| "--at".to_owned(), ToString::to_string);
     Err(Refusal {
         message: format!(
-            "the repository has no backup of {}; `{}` is of {}:{}",
+            "the repository has no backup of {}; `{named}` is of {}:{}",
             target.store.location(),
-            args.snapshot,
             manifest.host,
             manifest.store
         ),
@@ -68,6 +73,7 @@ fn refuse_foreign_latest(args: &RestoreArgs, snapshot: &Snapshot, target: &Locat
 }
 
 pub(crate) fn undo(args: &UndoArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    let nodes = Nodes::parse(&args.nodes.kylin_urls)?;
     let repo = open::repository(global)?;
     let location = store::required_location(global)?;
     let checkpoint = last_checkpoint(&location, &repo, &open::author())?;
@@ -78,6 +84,7 @@ pub(crate) fn undo(args: &UndoArgs, global: &Global, output: &Output, progress: 
         keep_permissions: false,
         leave_backup_files: false,
         checkpoint: !args.no_checkpoint,
+        reloads: !nodes.is_empty(),
         // What was there before may be there again, whatever it is.
         allow: Allow {
             empty: args.allow_empty,
@@ -88,19 +95,22 @@ pub(crate) fn undo(args: &UndoArgs, global: &Global, output: &Output, progress: 
         },
         author: open::author(),
     };
-    plan_or_restore(&*target.store, &repo, &checkpoint, &options, args.dry_run, output, progress)
+    plan_or_restore(&*target.store, &repo, &checkpoint, &options, args.dry_run, &nodes, output, progress)
 }
 
+#[expect(clippy::too_many_arguments, reason = "the two commands that restore meet here")]
 fn plan_or_restore(
     target: &dyn Target,
     repo: &Repository,
     snapshot: &Snapshot,
     options: &RestoreOptions,
     dry_run: bool,
+    nodes: &Nodes,
     output: &Output,
     progress: &Progress<'_>,
 ) -> Result<Code> {
     let began = Instant::now();
+    let mut is_seen = true;
     let is_partial = if dry_run {
         let plan = plan_restore(target, repo, snapshot, options, progress)?;
         progress.clear();
@@ -110,18 +120,24 @@ fn plan_or_restore(
         let report = restore(target, repo, snapshot, options, progress)?;
         progress.clear();
         show_report(&report, began.elapsed().as_secs_f64(), output)?;
+        if !report.plan.is_empty() && !nodes.is_empty() {
+            // Nodes may take their time. What is done should be seen to be done.
+            output.finish()?;
+            is_seen = nodes.reload(output, progress)?;
+        }
         !report.plan.left_out.is_empty()
     };
     let mut code = Code::Done;
-    if is_partial {
+    if is_partial || !is_seen {
         code = Code::Unread;
     }
     if snapshot.manifest.is_incomplete() {
-        output.result(&format!(
-            "snapshot {} is incomplete: what could not be read when it was taken ({}) is not in it",
-            short(&snapshot.id),
-            snapshot.manifest.counts.unread
-        ))?;
+        let (id, unread) = (short(&snapshot.id), snapshot.manifest.counts.unread);
+        output.result(&if snapshot.manifest.is_taken() {
+            format!("snapshot {id} is incomplete: what could not be read when it was taken ({unread}) is not in it")
+        } else {
+            format!("snapshot {id} is incomplete: what is not known of that moment ({unread}) is as it was last known")
+        })?;
         code = Code::Unread;
     }
     Ok(code)
@@ -146,6 +162,9 @@ fn show_plan(plan: &Plan, snapshot: &Snapshot, output: &Output) -> Result<()> {
     show_left_out(plan, output)?;
     if !plan.counts.is_empty() {
         output.say(&counts_table(plan).to_string())?;
+    }
+    if let Some(advice) = &plan.advice {
+        output.result(&format!("advice: {advice}"))?;
     }
     output.say(&format!(
         "would restore {} of snapshot {}: {}; nothing was changed",
@@ -253,5 +272,6 @@ fn plan_fields(plan: &Plan, snapshot: &Snapshot) -> Value {
         "left": plan.left,
         "left_out": plan.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "counts": by_kind,
+        "advice": plan.advice,
     })
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use metastash::model::log::{Moment, Replayed};
 use metastash::repo::Repository;
 use metastash::repo::snapshot::{Reason, Snapshot};
 use serde_json::{Map, Value, json};
@@ -117,8 +118,13 @@ pub(crate) fn notes(snapshot: &Snapshot) -> String {
     let manifest = &snapshot.manifest;
     let mut notes: Vec<String> = manifest.label.iter().cloned().collect();
     notes.extend(manifest.tags.iter().map(|(key, value)| format!("{key}={value}")));
-    if let Reason::CheckpointBefore(restored) = manifest.reason {
-        notes.push(format!("checkpoint before restoring {}", short(&restored)));
+    match manifest.reason {
+        Reason::Backup => {}
+        Reason::CheckpointBefore(restored) => notes.push(format!("checkpoint before restoring {}", short(&restored))),
+        Reason::Replayed(Replayed { moment: Moment::Time(time_ms), .. }) => {
+            notes.push(format!("as of {}", local_time(time_ms)));
+        }
+        Reason::Replayed(Replayed { moment: Moment::Record(id), .. }) => notes.push(format!("as of record {id}")),
     }
     if manifest.is_incomplete() {
         notes.push("incomplete".to_owned());
@@ -131,8 +137,12 @@ pub(crate) fn snapshot_fields(snapshot: &Snapshot) -> Map<String, Value> {
     let manifest = &snapshot.manifest;
     let project = manifest.scope.prefix().map(|name| String::from_utf8_lossy(name).into_owned());
     let checkpoint_before = match manifest.reason {
-        Reason::Backup => None,
         Reason::CheckpointBefore(restored) => Some(restored.to_string()),
+        Reason::Backup | Reason::Replayed(_) => None,
+    };
+    let replayed = match manifest.reason {
+        Reason::Replayed(replayed) => Some(replayed_fields(&replayed)),
+        Reason::Backup | Reason::CheckpointBefore(_) => None,
     };
     as_fields(json!({
         "id": snapshot.id.to_string(),
@@ -146,9 +156,19 @@ pub(crate) fn snapshot_fields(snapshot: &Snapshot) -> Map<String, Value> {
         "label": manifest.label,
         "tags": manifest.tags,
         "checkpoint_before": checkpoint_before,
+        "replayed": replayed,
         "root": manifest.root.to_string(),
         "documents": manifest.documents,
         "bytes": manifest.bytes,
         "is_incomplete": manifest.is_incomplete(),
     }))
+}
+
+/// Returns the fields that say of which moment a snapshot is.
+pub(crate) fn replayed_fields(replayed: &Replayed) -> Value {
+    let (time, record) = match replayed.moment {
+        Moment::Time(time_ms) => (Some(utc_time(time_ms)), None),
+        Moment::Record(id) => (None, Some(id)),
+    };
+    json!({"time": time, "record": record, "last_record": replayed.last, "records": replayed.records})
 }

@@ -19,15 +19,15 @@ use super::{database, open};
 pub(crate) enum Place {
     /// A directory or file.
     Files(PathBuf),
-    /// A database.
-    Database(Box<Database>),
+    /// A database, and where it is written which, if it was not named.
+    Database { database: Box<Database>, origin: Option<String> },
 }
 
 /// Opens the store, which must exist.
 pub(crate) fn source(global: &Global) -> Result<Located> {
     let located = match place(global)? {
         Place::Files(path) => location::open(&path, global.reading())?,
-        Place::Database(database) => database::open(*database, global)?,
+        Place::Database { database, origin } => database::open(*database, global).with_context_of(origin)?,
     };
     refuse_overlap(&located, global)?;
     Ok(located)
@@ -44,7 +44,9 @@ fn open_target(global: &Global, place: Place, reading: Reading, create_tables: b
             return Err(Usage("--create-tables is for databases only".to_owned()).into());
         }
         Place::Files(path) => location::open_target(&path, reading, wanted)?,
-        Place::Database(database) => database::open_target(*database, global, create_tables, wanted)?,
+        Place::Database { database, origin } => {
+            database::open_target(*database, global, create_tables, wanted).with_context_of(origin)?
+        }
     };
     refuse_overlap(&located, global)?;
     Ok(located)
@@ -78,7 +80,7 @@ pub(crate) fn location(global: &Global) -> Option<String> {
 /// Returns how snapshots name the store.
 pub(crate) fn required_location(global: &Global) -> Result<String> {
     let path = match place(global)? {
-        Place::Database(database) => return Ok(database.location()),
+        Place::Database { database, .. } => return Ok(database.location()),
         Place::Files(path) => path,
     };
     let Ok(located) = location::open(&path, global.reading()) else {
@@ -98,7 +100,7 @@ pub(crate) fn place(global: &Global) -> Result<Place> {
     let Some(text) = named.to_str().filter(|_| !named.exists()) else { return files() };
     if is_database_url(text) {
         let database = Database::parse(text).context("cannot read --store")?;
-        return Ok(Place::Database(Box::new(database)));
+        return Ok(Place::Database { database: Box::new(database), origin: None });
     }
     if is_metadata_url(text) {
         let url: MetadataUrl = text.parse().context("cannot read --store")?;
@@ -151,7 +153,25 @@ fn configured() -> Result<Place> {
     };
     let url: MetadataUrl = setting.value.parse().with_context(|| format!("cannot read {origin}"))?;
     let base = home.unwrap_or_else(|| PathBuf::from("."));
-    place_of(&url, &base).with_context(|| format!("cannot open the store of {origin}"))
+    let what = format!("cannot open the store of {origin}");
+    match place_of(&url, &base).with_context(|| what.clone())? {
+        Place::Database { database, .. } => Ok(Place::Database { database, origin: Some(what) }),
+        place => Ok(place),
+    }
+}
+
+/// Says with an error where it is written what was tried.
+trait WithContextOf<T> {
+    fn with_context_of(self, origin: Option<String>) -> Result<T>;
+}
+
+impl<T> WithContextOf<T> for Result<T> {
+    fn with_context_of(self, origin: Option<String>) -> Result<T> {
+        match origin {
+            Some(origin) => self.context(origin),
+            None => self,
+        }
+    }
 }
 
 fn read(conf: &Path, name: &str) -> Result<Option<Properties>> {
@@ -177,7 +197,7 @@ fn place_of(url: &MetadataUrl, base: &Path) -> Result<Place> {
         Location::Hdfs { path, .. } => {
             Err(not_yet(format!("on HDFS at {}", path.as_deref().unwrap_or("its newest backup"))).into())
         }
-        Location::Jdbc(jdbc) => Ok(Place::Database(Box::new(Database::from_jdbc(&jdbc)?))),
+        Location::Jdbc(jdbc) => Ok(Place::Database { database: Box::new(Database::from_jdbc(&jdbc)?), origin: None }),
         Location::Custom { scheme } => Err(not_yet(format!("in a store of the kind {scheme}")).into()),
     }
 }

@@ -3,14 +3,20 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::{Span, SpanRelativeTo};
+use jiff::civil::{DateTime, Time};
+use jiff::{Span, SpanRelativeTo, Timestamp, Zoned};
+use metastash::model::log::Moment;
 use metastash::model::path::EntryPath;
 use metastash::ops::check::Part;
 use metastash::repo::snapshot::Reference;
 
+use super::exit::Usage;
+
 /// `SNAP` or `SNAP:PATH`.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
+    /// As it was written.
+    pub text: String,
     pub snapshot: Reference,
     pub path: Option<EntryPath>,
 }
@@ -26,8 +32,51 @@ impl FromStr for Place {
                 (snapshot, Some(EntryPath::new(path.as_bytes()).map_err(|e| e.to_string())?))
             }
         };
-        Ok(Self { snapshot: snapshot.parse()?, path })
+        Ok(Self { text: text.to_owned(), snapshot: snapshot.parse()?, path })
     }
+}
+
+impl Place {
+    /// Returns the path that the text is where a moment says which snapshot is meant.
+    pub(crate) fn path_alone(&self) -> Result<EntryPath, Usage> {
+        let path = self.text.strip_suffix('/').unwrap_or(&self.text);
+        EntryPath::new(path.as_bytes())
+            .map_err(|e| Usage(format!("with --at a path is expected, without a snapshot: {e}")))
+    }
+}
+
+/// Reads a moment: the id of a record of an audit log, or a time, in the local zone unless it names another.
+pub(super) fn parse_moment(text: &str) -> Result<Moment, String> {
+    parse_moment_at(text, &Zoned::now())
+}
+
+fn parse_moment_at(text: &str, now: &Zoned) -> Result<Moment, String> {
+    let digits = text.strip_prefix('#').unwrap_or(text);
+    if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return digits.parse().map(Moment::Record).map_err(|_| "the number is too large for a record".to_owned());
+    }
+    let zone = now.time_zone().clone();
+    let in_zone = |time: DateTime| time.to_zoned(zone.clone()).map(|time| time.timestamp());
+    // A time with an offset or a zone says all; `Z` and `2026-11-24` are not read as times of the day.
+    let timestamp = if let Ok(timestamp) = text.parse::<Timestamp>() {
+        Ok(timestamp)
+    } else if let Ok(zoned) = text.parse::<Zoned>() {
+        Ok(zoned.timestamp())
+    } else if let Ok(time) = text.parse::<DateTime>() {
+        in_zone(time)
+    } else if let Ok(time) = text.parse::<Time>() {
+        in_zone(now.date().to_datetime(time))
+    } else {
+        return Err("the number of a record of the audit log is expected, such as `#4711`, or a time, such as \
+                    `2026-11-24 10:00`, `2026-11-24T10:00:00Z` or `10:00`"
+            .to_owned());
+    };
+    timestamp.map(|time| Moment::Time(time.as_millisecond())).map_err(|e| e.to_string())
+}
+
+/// Reads the path of a document.
+pub(super) fn parse_path(text: &str) -> Result<EntryPath, String> {
+    EntryPath::new(text.strip_suffix('/').unwrap_or(text).as_bytes()).map_err(|e| e.to_string())
 }
 
 /// A snapshot, or the live store.
@@ -43,6 +92,11 @@ impl FromStr for Side {
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "live" { Ok(Self::Live) } else { text.parse().map(Self::Snapshot) }
     }
+}
+
+/// Returns a variable of the environment that says something.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 pub(super) fn parse_tag(text: &str) -> Result<(String, String), String> {
@@ -128,6 +182,32 @@ mod tests {
         assert_eq!(parse_part("3/30"), Ok(Part { number: 3, of: 30 }));
         for bad in ["0/3", "4/3", "3", "a/b", "1/0"] {
             assert!(parse_part(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn moments_are_records_or_times() {
+        let now: Zoned = "2026-11-24T12:34:56+01:00[Europe/Berlin]".parse().unwrap();
+        let parse = |text: &str| parse_moment_at(text, &now);
+        assert_eq!(parse("4711"), Ok(Moment::Record(4711)));
+        assert_eq!(parse("#4711"), Ok(Moment::Record(4711)));
+        let ten: Timestamp = "2026-11-24T10:00:00+01:00".parse().unwrap();
+        for text in [
+            "2026-11-24 10:00",
+            "2026-11-24T10:00",
+            "2026-11-24 10:00:00",
+            "2026-11-24T09:00:00Z",
+            "2026-11-24 10:00+01:00",
+            "2026-11-24T11:00:00[Europe/Athens]",
+            "10:00",
+            "10:00:00.000",
+        ] {
+            assert_eq!(parse(text), Ok(Moment::Time(ten.as_millisecond())), "{text}");
+        }
+        let midnight: Timestamp = "2026-11-23T23:00:00Z".parse().unwrap();
+        assert_eq!(parse("2026-11-24"), Ok(Moment::Time(midnight.as_millisecond())));
+        for bad in ["", "#", "-5", "#x", "yesterday", "2026-13-01", "99999999999999999999"] {
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -18,7 +18,7 @@ use metastash::platform::kylin;
 use metastash::repo::Repository;
 use serde_json::{Value, json};
 
-use super::args::Global;
+use super::args::{Global, TrustArgs};
 use super::backup::{refuse_repeated_tags, summary, summary_fields};
 use super::exit::{self, Code, Refusal};
 use super::forget::{KeepArgs, readable};
@@ -45,6 +45,8 @@ pub(crate) struct WatchArgs {
     /// Write a snapshot each time, also when nothing changed since the last one
     #[arg(long)]
     pub keep_unchanged: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// End after so many runs, with the exit code of the last
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub runs: Option<u64>,
@@ -111,6 +113,8 @@ fn run_once(
         scope: args.project.clone().unwrap_or(Scope::System),
         tags: args.tags.iter().cloned().collect(),
         skip_if_unchanged: !args.keep_unchanged,
+        follow_log: !args.trust.no_log,
+        verify_of: args.trust.verify,
         ..BackupOptions::new(open::author())
     };
     let (repo, planned_id) =

@@ -121,6 +121,15 @@ pub enum Error {
         #[source]
         source: sql::SqlError,
     },
+    /// A change was being committed when the connection to the database was lost, and what became of it can't be found out.
+    #[error("it is not known whether {store} was changed: the connection was lost when all of it was to be committed")]
+    OutcomeUnknown {
+        /// The store.
+        store: String,
+        /// What became of the connection.
+        #[source]
+        source: sql::SqlError,
+    },
     /// There is a database, but no metadata of Kylin under this identifier.
     #[error("{store} holds no metadata: no table of Kylin begins with `{identifier}`")]
     NoTables {
@@ -182,7 +191,7 @@ pub enum Error {
 impl Error {
     /// Tells whether an error that came of one document is about the whole store.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Interrupted | Self::Database { .. })
+        matches!(self, Self::Damaged { .. } | Self::Interrupted | Self::Database { .. } | Self::OutcomeUnknown { .. })
     }
 
     pub(crate) fn io(action: &'static str, path: impl std::fmt::Display, source: impl Into<std::io::Error>) -> Self {

@@ -1,6 +1,9 @@
 //! How far a store's own log of changes was followed, and what stands in it.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
 
 /// Ids of a log that were not there when those after them were: of transactions that failed, or had not ended yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,40 @@ pub struct LogPosition {
     pub tops: BTreeMap<String, u64>,
     /// Tells the state of tables that are not in the log.
     pub beside: u64,
+}
+
+/// A moment in the history of a store that has a log of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// This time, in milliseconds since 1970, by the clocks of those who write.
+    Time(i64),
+    /// After the record with this id, and all before it.
+    Record(u64),
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(time_ms) => utc(*time_ms).fmt(f),
+            Self::Record(id) => write!(f, "record {id}"),
+        }
+    }
+}
+
+/// Returns a time in milliseconds since 1970 as one that can be shown.
+pub fn utc(time_ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(time_ms).unwrap_or(if time_ms < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+/// What was replayed from a log to get from a snapshot to a moment after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replayed {
+    /// The moment.
+    pub moment: Moment,
+    /// The highest id of the transactions that came until then, or up to which the snapshot was.
+    pub last: u64,
+    /// How many records were replayed.
+    pub records: u64,
 }
 
 /// One change, as a store's log records it.

@@ -320,7 +320,8 @@ impl Parent {
     fn find(repo: &Repository, source: &dyn Source, options: &BackupOptions) -> Result<Option<Self>> {
         let store = source.location();
         let fits = |manifest: &Manifest| {
-            manifest.store == store
+            manifest.is_taken()
+                && manifest.store == store
                 && manifest.layout == source.layout()
                 && manifest.host == options.author.host
                 && manifest.scope.covers(&options.scope)
@@ -552,7 +553,7 @@ impl Progress {
             && !self.is_different
             && parent.tree.root() == tree.root()
             && parent.snapshot.manifest.scope == options.scope
-            && parent.snapshot.manifest.reason == Reason::Backup
+            && parent.snapshot.manifest.is_backup()
             && parent.snapshot.manifest.counts.unread == self.counts.unread
     }
 

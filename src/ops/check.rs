@@ -93,6 +93,7 @@ pub fn check(repo: &Repository, depth: Depth, monitor: &dyn Monitor) -> Result<C
         Depth::ReadData(part) => report.read_packs(repo, &index, part, monitor)?,
     };
     report.check_trees(repo, &list.snapshots, &known, monitor)?;
+    report.check_archives(&list.snapshots, &known)?;
     Ok(report)
 }
 
@@ -178,6 +179,21 @@ impl CheckReport {
             }
         }
         self.hits = hits.into_iter().map(|(path, snapshots)| Hit { path, snapshots }).collect();
+        Ok(())
+    }
+
+    /// Looks for what snapshots keep of their stores' logs. That some of it is gone costs no document, but the moments between
+    /// two snapshots.
+    fn check_archives(&mut self, snapshots: &[Snapshot], known: &Known<'_>) -> Result<()> {
+        for snapshot in snapshots {
+            let chunks = snapshot.manifest.archive.iter().flat_map(|archive| &archive.chunks);
+            for chunk in chunks.filter(|chunk| !known.has(FrameKind::Documents, chunk)) {
+                let object = format!("the archive of changes of snapshot {}", snapshot.id.short());
+                let what =
+                    format!("chunk {chunk} is missing or damaged, so the time since the snapshot before is not known");
+                self.note(repo::Error::Damaged { object, what })?;
+            }
+        }
         Ok(())
     }
 

@@ -192,15 +192,3 @@ pub(super) fn archive(
     }
     Ok(Some(LogArchive { after: log.after, last: log.last, is_complete: log.is_complete, chunks }))
 }
-
-/// Reads the archived records of a snapshot.
-///
-/// # Errors
-/// When they are missing or damaged.
-pub(super) fn archived(repo: &Repository, archive: &LogArchive) -> repo::Result<Vec<LogRecord>> {
-    let mut records = Vec::new();
-    for chunk in &archive.chunks {
-        records.extend(repo.log_records(chunk)?);
-    }
-    Ok(records)
-}

@@ -13,7 +13,7 @@ use crate::platform::kylin::content::{identity, text_field};
 use crate::platform::kylin::detect::only_project;
 use crate::platform::kylin::layout::{Layout, is_project};
 use crate::repo::Repository;
-use crate::repo::snapshot::{Reason, Snapshot};
+use crate::repo::snapshot::Snapshot;
 use crate::repo::tree::Tree;
 
 /// Models larger than this are not looked into.
@@ -39,7 +39,7 @@ pub(super) fn check_snapshot(snapshot: &Snapshot, tree: &Tree, scope: &Scope, op
         );
     }
     if documents(tree, scope) == 0 && !options.allow.empty {
-        if snapshot.manifest.reason != Reason::Backup {
+        if snapshot.manifest.is_checkpoint() {
             let before = match scope {
                 Scope::System => "the store was empty before that restore".to_owned(),
                 project => format!("{project} was not there before that restore"),
@@ -82,7 +82,7 @@ pub(super) fn check_plan(
     if !options.allow.other_system && plan.scope.contains(&layout.identity_path()) {
         check_identity(layout, repo, listing, snapshot, tree, plan, options)?;
     }
-    if !options.allow.empty && snapshot.manifest.reason == Reason::Backup {
+    if !options.allow.empty && !snapshot.manifest.is_checkpoint() {
         check_emptiness(snapshot, tree, plan)?;
     }
     if !options.allow.project_snapshot {

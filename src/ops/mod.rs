@@ -1,5 +1,6 @@
 //! What metastash does: the one room that sees both a store and a repository.
 
+pub mod at;
 pub mod backup;
 pub mod browse;
 pub mod check;
@@ -11,7 +12,9 @@ mod fetch;
 pub mod follow;
 pub mod forget;
 mod guards;
+pub mod history;
 mod live;
+pub mod log;
 mod plan;
 pub mod restore;
 pub mod retention;
@@ -20,6 +23,7 @@ pub mod stats;
 mod survey;
 
 use crate::endpoint;
+use crate::model::log::{Moment, utc};
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::repo;
@@ -71,6 +75,33 @@ pub enum Error {
         /// The store.
         store: String,
     },
+    /// The state at a moment is not known in full.
+    #[error("the state at {moment} is not known in full: {}", some_of(gaps))]
+    Gaps {
+        /// The moment.
+        moment: Moment,
+        /// What is not known.
+        gaps: Vec<at::Gap>,
+    },
+    /// A moment is before or after all that is known.
+    #[error(
+        "nothing is known of {moment}: what is known begins with record {} ({}) and ends with record {} ({})",
+        first.0, utc(first.1), last.0, utc(last.1)
+    )]
+    OutOfReach {
+        /// The moment.
+        moment: Moment,
+        /// The first record that is known, and a time in milliseconds since 1970.
+        first: (u64, i64),
+        /// The last record that is known, and a time in milliseconds since 1970.
+        last: (u64, i64),
+    },
+    /// No snapshot of the store says where a log of changes stood.
+    #[error("the snapshots of {store} know no log of changes, so nothing is known of the time between them")]
+    NoLog {
+        /// The store.
+        store: String,
+    },
     /// There is no metadata of a platform whose rules we know.
     #[error("{of} holds no metadata of Kylin, only plain files")]
     NoPlatform {
@@ -83,6 +114,16 @@ pub enum Error {
     /// The monitor asked for a stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Returns the first few of what is missing.
+fn some_of(gaps: &[at::Gap]) -> String {
+    const SHOWN_MAX: usize = 5;
+    let shown: Vec<String> = gaps.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
+    match gaps.len().saturating_sub(SHOWN_MAX) {
+        0 => shown.join("; "),
+        more => format!("{}; and {more} more", shown.join("; ")),
+    }
 }
 
 /// The result of an operation.

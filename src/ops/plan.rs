@@ -52,6 +52,8 @@ pub struct Plan {
     pub left: u64,
     /// Documents of the snapshot for which the target has no place.
     pub left_out: Vec<EntryPath>,
+    /// What the target wants known before it is changed, if anything.
+    pub advice: Option<String>,
 }
 
 impl Plan {
@@ -124,6 +126,7 @@ impl<'a> Planner<'a> {
             same: 0,
             left: 0,
             left_out: Vec::new(),
+            advice: None,
         };
         Self {
             listing,

@@ -10,7 +10,7 @@ use super::{Author, Error, Result, guards, require_scope};
 use crate::endpoint::{Listing, Target};
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
-use crate::monitor::{Monitor, Severity};
+use crate::monitor::{Monitor, Problem, Severity};
 use crate::platform::kylin::layout::Layout;
 use crate::repo::snapshot::{Manifest, Reason, Snapshot};
 use crate::repo::tree::{Tree, differences};
@@ -45,6 +45,8 @@ pub struct RestoreOptions {
     pub leave_backup_files: bool,
     /// Save the target before it is changed.
     pub checkpoint: bool,
+    /// Those who read the target will be told to read it anew, so that its advice about them is not needed.
+    pub reloads: bool,
     /// Dangers that were explicitly accepted.
     pub allow: Allow,
     /// Who runs it.
@@ -60,6 +62,7 @@ impl RestoreOptions {
             keep_permissions: false,
             leave_backup_files: false,
             checkpoint: true,
+            reloads: false,
             allow: Allow::default(),
             author,
         }
@@ -157,7 +160,8 @@ fn restore_saved(
     for pair in pairs {
         planner.push(pair?)?;
     }
-    let plan = planner.finish(documents(tree, scope));
+    let mut plan = planner.finish(documents(tree, scope));
+    plan.advice = advice(target, &plan, options);
     guards::check_plan(target, repo, listing, snapshot, tree, &plan, options)?;
     let bytes_written = apply(target, repo, listing, &plan, monitor)?;
     Ok((plan, bytes_written))
@@ -167,8 +171,11 @@ fn restore_saved(
 fn leaves_target_alone(error: &Error) -> bool {
     match error {
         Error::Refused { .. } | Error::Repository(_) | Error::Interrupted => true,
-        // Only the work itself can fail half way: all others are seen before it begins.
-        Error::Endpoint(error) => !matches!(error, crate::endpoint::Error::Io { .. }),
+        // Only the work itself can fail half way, or without a word of how it ended: all others are seen before it begins.
+        Error::Endpoint(error) => {
+            use crate::endpoint::Error::{Io, OutcomeUnknown};
+            !matches!(error, Io { .. } | OutcomeUnknown { .. })
+        }
         _ => false,
     }
 }
@@ -178,9 +185,8 @@ fn leaves_target_alone(error: &Error) -> bool {
 /// # Errors
 /// [`Error::NoCheckpoint`] when there is none.
 pub fn last_checkpoint(store: &str, repo: &Repository, author: &Author) -> Result<Snapshot> {
-    let fits = |manifest: &Manifest| {
-        manifest.store == store && manifest.host == author.host && manifest.reason != Reason::Backup
-    };
+    let fits =
+        |manifest: &Manifest| manifest.store == store && manifest.host == author.host && manifest.is_checkpoint();
     for snapshot in repo.newest_snapshots()? {
         let snapshot = snapshot?;
         if fits(&snapshot.manifest) {
@@ -255,7 +261,8 @@ fn plan_by_reading(
         });
     }
     let documents = documents(tree, planner.scope());
-    let plan = planner.finish(documents);
+    let mut plan = planner.finish(documents);
+    plan.advice = advice(target, &plan, options);
     guards::check_plan(target, repo, listing, snapshot, tree, &plan, options)?;
     Ok(plan)
 }
@@ -270,7 +277,7 @@ fn planner_for<'a>(
     options: &RestoreOptions,
 ) -> Result<Planner<'a>> {
     let layout: Option<Layout> = target.layout().parse().ok();
-    let is_checkpoint = snapshot.manifest.reason != Reason::Backup;
+    let is_checkpoint = snapshot.manifest.is_checkpoint();
     let keeps = match layout {
         Some(layout) if options.keep_permissions => Some(layout),
         Some(layout) if !is_checkpoint && lacks_permissions(repo, layout, tree, &scope)? => Some(layout),
@@ -304,6 +311,10 @@ fn lacks_permissions(repo: &Repository, layout: Layout, tree: &Tree, scope: &Sco
     Ok(true)
 }
 
+fn advice(target: &dyn Target, plan: &Plan, options: &RestoreOptions) -> Option<String> {
+    if options.reloads { None } else { target.advice(plan.puts.len() + plan.removals.len()) }
+}
+
 /// Carries a plan out. Returns the bytes of documents that were written.
 fn apply(
     target: &dyn Target,
@@ -314,6 +325,10 @@ fn apply(
 ) -> Result<u64> {
     if plan.is_empty() {
         return Ok(0);
+    }
+    if let Some(what) = &plan.advice {
+        let (path, what) = (target.location(), what.clone());
+        monitor.problem(&Problem { severity: Severity::Remark, path, what });
     }
     let staging = target.begin(listing, &plan.puts)?;
     let documents = |n: u32| plan.puts[n as usize].document.as_ref();

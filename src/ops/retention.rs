@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
 use crate::model::hash::SnapshotId;
-use crate::repo::snapshot::{self, Snapshot};
+use crate::repo::snapshot::Snapshot;
 
 /// What to keep. A snapshot that no rule keeps goes.
 ///
@@ -112,16 +112,20 @@ pub fn plan<'a>(snapshots: &'a [Snapshot], policy: &Policy) -> Vec<Decision<'a>>
     let newest_first = newest_first(snapshots);
     let mut groups: BTreeMap<_, Vec<&Snapshot>> = BTreeMap::new();
     let mut checkpoints: BTreeMap<_, Vec<&Snapshot>> = BTreeMap::new();
+    let mut replayed: BTreeMap<_, Vec<&Snapshot>> = BTreeMap::new();
     for snapshot in newest_first {
         let manifest = &snapshot.manifest;
         if manifest.label.is_some() {
             keep.note(snapshot, Reason::Label);
         } else if is_backup(snapshot) {
             groups.entry((&manifest.host, &manifest.store, &manifest.scope)).or_default().push(snapshot);
-        } else {
+        } else if manifest.is_checkpoint() {
             checkpoints.entry((&manifest.host, &manifest.store)).or_default().push(snapshot);
+        } else {
+            replayed.entry((&manifest.host, &manifest.store)).or_default().push(snapshot);
         }
     }
+    replayed.values().for_each(|group| keep.replayed(group));
     groups.values().for_each(|group| keep.backups(group));
     for ((host, store), checkpoints) in checkpoints {
         let of_store = groups.iter().filter(|((other, at, _), _)| *other == host && *at == store);
@@ -135,7 +139,7 @@ pub fn plan<'a>(snapshots: &'a [Snapshot], policy: &Policy) -> Vec<Decision<'a>>
 }
 
 pub(super) fn is_backup(snapshot: &Snapshot) -> bool {
-    snapshot.manifest.reason == snapshot::Reason::Backup
+    snapshot.manifest.is_backup()
 }
 
 /// Returns what snapshots are ordered by.
@@ -209,6 +213,12 @@ impl Keep<'_> {
         }
     }
 
+    /// Looks at what was made of other snapshots of one store, the newest first: it can be made again, as long as these stay.
+    fn replayed(&mut self, replayed: &[&Snapshot]) {
+        replayed.first().into_iter().for_each(|snapshot| self.note(snapshot, Reason::Newest));
+        self.young_and_tagged(replayed);
+    }
+
     fn young_and_tagged(&mut self, newest_first: &[&Snapshot]) {
         let policy = self.policy;
         if let (Some(within), Some(newest)) = (policy.within, newest_first.first()) {
@@ -251,8 +261,9 @@ mod tests {
 
     use super::*;
     use crate::model::hash::{ChunkId, Root};
+    use crate::model::log::{Moment, Replayed};
     use crate::model::scope::Scope;
-    use crate::repo::snapshot::{Counts, Manifest};
+    use crate::repo::snapshot::{self, Counts, Manifest};
 
     fn taken(time_ms: i64) -> Snapshot {
         let manifest = Manifest {
@@ -291,6 +302,12 @@ mod tests {
 
     fn checkpoint(mut snapshot: Snapshot) -> Snapshot {
         snapshot.manifest.reason = snapshot::Reason::CheckpointBefore(SnapshotId::of(b""));
+        snapshot
+    }
+
+    fn replayed(mut snapshot: Snapshot) -> Snapshot {
+        let replayed = Replayed { moment: Moment::Record(1), last: 1, records: 0 };
+        snapshot.manifest.reason = snapshot::Reason::Replayed(replayed);
         snapshot
     }
 
@@ -377,6 +394,19 @@ mod tests {
         snapshots[1].manifest.tags.insert("k".to_owned(), "w".to_owned());
         let tags = vec![("k".to_owned(), "v".to_owned())];
         assert_eq!(kept(&snapshots, &Policy { tags, ..none() }), [0, 2]);
+    }
+
+    #[test]
+    fn what_was_replayed_counts_for_nothing_and_goes_but_for_the_newest() {
+        let snapshots = [
+            at("2026-11-01T00:00:00Z"),
+            replayed(at("2026-11-02T00:00:00Z")),
+            at("2026-11-03T00:00:00Z"),
+            replayed(at("2026-11-04T00:00:00Z")),
+            replayed(at("2026-11-04T01:00:00Z")),
+        ];
+        assert_eq!(kept(&snapshots, &Policy { last: 1, daily: 2, ..none() }), [0, 2, 4]);
+        assert_eq!(kept(&snapshots, &Policy { within: Some(2.hours()), ..none() }), [2, 3, 4]);
     }
 
     #[test]

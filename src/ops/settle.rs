@@ -71,7 +71,9 @@ fn recall(source: &dyn Source, repo: &Repository, listing: &dyn Listing) -> Resu
     let (store, layout) = (source.location(), source.layout());
     let newest = repo.newest_snapshots()?.filter_map(repo::Result::ok).map(|snapshot| snapshot.manifest);
     let mut seen = BTreeSet::new();
-    for manifest in newest.filter(|manifest| manifest.store == store && manifest.layout == layout) {
+    for manifest in
+        newest.filter(|manifest| manifest.is_taken() && manifest.store == store && manifest.layout == layout)
+    {
         if seen.contains(&manifest.scope) {
             continue;
         }

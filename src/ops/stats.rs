@@ -3,7 +3,6 @@
 use super::Result;
 use crate::repo::Repository;
 use crate::repo::format::pack::FrameKind;
-use crate::repo::snapshot::Reason;
 
 /// Sizes and counts of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub fn stats(repo: &Repository) -> Result<Stats> {
         return Err(error.into());
     }
     let mut stats = Stats { snapshots: list.snapshots.len() as u64, ..Stats::default() };
-    let mut backups = list.snapshots.iter().rev().filter(|snapshot| snapshot.manifest.reason == Reason::Backup);
+    let mut backups = list.snapshots.iter().rev().filter(|snapshot| snapshot.manifest.is_backup());
     if let Some(newest) = backups.next() {
         stats.documents = newest.manifest.documents;
         stats.document_bytes = newest.manifest.bytes;

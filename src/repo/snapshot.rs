@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::format;
 use super::{Error, Repository, Result};
 use crate::model::hash::{ChunkId, Root, SnapshotId};
-use crate::model::log::LogPosition;
+use crate::model::log::{LogPosition, Replayed};
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::storage::ErrorKind;
@@ -23,6 +23,9 @@ pub enum Reason {
     Backup,
     /// A restore of this snapshot was about to change the store.
     CheckpointBefore(SnapshotId),
+    /// Someone asked for a moment between two snapshots: it was made of the one before, its parent, and what the store's log
+    /// says has changed since. No store was looked at.
+    Replayed(Replayed),
 }
 
 /// What a backup found, in documents.
@@ -132,6 +135,21 @@ impl Manifest {
     /// Tells whether some document of the store is missing because it could not be read.
     pub fn is_incomplete(&self) -> bool {
         self.counts.unread > 0
+    }
+
+    /// Tells whether it was taken because someone asked for a backup.
+    pub fn is_backup(&self) -> bool {
+        self.reason == Reason::Backup
+    }
+
+    /// Tells whether it was taken before a restore.
+    pub fn is_checkpoint(&self) -> bool {
+        matches!(self.reason, Reason::CheckpointBefore(_))
+    }
+
+    /// Tells whether it was taken of the store itself, and not made of what other snapshots say.
+    pub fn is_taken(&self) -> bool {
+        !matches!(self.reason, Reason::Replayed(_))
     }
 }
 

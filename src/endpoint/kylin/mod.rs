@@ -5,6 +5,7 @@
 //! Directories are not kept: the layout implies them.
 
 mod listing;
+pub mod reload;
 mod target;
 mod zipped;
 

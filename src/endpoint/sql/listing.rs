@@ -257,7 +257,7 @@ impl<'a> Filling<'a> {
 }
 
 /// Tells whether a key can be a part of a path.
-fn is_key(key: &[u8]) -> bool {
+pub(super) fn is_key(key: &[u8]) -> bool {
     !matches!(key, b"" | b"." | b"..") && key.len() <= 4096 && !key.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
@@ -321,22 +321,47 @@ impl SqlListing {
         self.of_store.push(remark);
     }
 
-    fn is_in_scope(&self, n: u32) -> bool {
+    /// Returns the project that was listed; nothing for all.
+    pub(super) fn scope_prefix(&self) -> Option<&[u8]> {
+        self.scope.prefix()
+    }
+
+    pub(super) fn is_in_scope(&self, n: usize) -> bool {
         let Some(project) = self.scope.prefix() else { return true };
         if self.schema.is_old() {
-            return self.rows.path(n as usize).project() == Some(project);
+            return self.rows.path(n).project() == Some(project);
         }
-        self.rows.head(n as usize).strip_prefix(project).is_some_and(|rest| rest.first() == Some(&b'/'))
+        self.rows.head(n).strip_prefix(project).is_some_and(|rest| rest.first() == Some(&b'/'))
     }
 
     /// Returns the row that has a path, or the place of it.
     pub(super) fn find_row(&self, path: &EntryPath) -> Option<usize> {
         if self.schema.is_old() {
-            return self.rows.find(0, path.as_bytes());
+            return self.rows.find(0, path.as_bytes()).or_else(|| self.find_permissions(path));
         }
         let parts: Vec<&[u8]> = path.parts().collect();
         let [_, folder, key] = parts[..] else { return None };
-        self.rows.find(self.schema.table_of_folder(folder)?, key)
+        let table = self.schema.table_of_folder(folder)?;
+        let found = self.rows.find(table, key)?;
+        // Two projects have nothing in common in that their rules have, or had, the same id.
+        let is_of_project = matches!(
+            self.schema.table(table).holds,
+            Holds::Side(SideTable::FavoriteRule | SideTable::QueryHistoryOffset)
+        );
+        (!is_of_project || self.rows.path(found) == *path).then_some(found)
+    }
+
+    /// Returns the row of the old generation that has the name of some permissions, though it is kept at another path: only
+    /// the document of a project tells that they are its own.
+    fn find_permissions(&self, path: &EntryPath) -> Option<usize> {
+        let name = Layout::Old.name_of(path)?;
+        let Place::OfProject(uuid) = Layout::Old.place(&name) else { return None };
+        self.rows.find(0, name.as_bytes()).or_else(|| {
+            let mut all = 0..self.rows.len();
+            all.find(|n| {
+                self.rows.name(*n).ends_with(&uuid) && Layout::Old.name_of(&self.rows.path(*n)).as_ref() == Some(&name)
+            })
+        })
     }
 }
 
@@ -360,11 +385,11 @@ impl Listing for SqlListing {
 
     fn numbers(&self) -> Box<dyn Iterator<Item = u32> + '_> {
         let all = 0..u32::try_from(self.rows.len()).expect("rows are numbered in 32 bits");
-        Box::new(all.filter(|n| self.is_in_scope(*n)))
+        Box::new(all.filter(|n| self.is_in_scope(*n as usize)))
     }
 
     fn in_order(&self) -> Box<dyn Iterator<Item = u32> + '_> {
-        Box::new(self.rows.order().iter().copied().filter(|n| self.is_in_scope(*n)))
+        Box::new(self.rows.order().iter().copied().filter(|n| self.is_in_scope(*n as usize)))
     }
 
     fn find(&self, path: &EntryPath, _near: usize) -> Option<usize> {
@@ -453,17 +478,4 @@ pub(super) fn vanished(listing: &SqlListing, n: usize) -> Error {
 /// Returns what the content of a row is held as.
 pub(super) fn encoding_of(is_encoded: bool) -> Encoding {
     if is_encoded { Encoding::Kylin } else { Encoding::Plain }
-}
-
-impl SqlListing {
-    /// Tells whether what the audit log says of a document may concern the scope.
-    pub(super) fn may_be_in_scope(&self, key: &[u8], project: &[u8]) -> bool {
-        let Some(scope) = self.scope.prefix() else { return true };
-        let is_of_key = match self.schema.is_old() {
-            true => key.strip_prefix(b"/").is_some_and(|key| key.starts_with(scope)),
-            false => key.strip_prefix(b"PROJECT/") == Some(scope),
-        };
-        // The record of a removal may name the project of its transaction.
-        is_of_key || project == scope || project == GLOBAL.as_bytes()
-    }
 }

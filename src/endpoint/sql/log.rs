@@ -474,12 +474,6 @@ impl Wanted {
     }
 }
 
-/// Returns the id of the last record that a listing shows; 0 for an empty log, nothing where there is none.
-pub(super) fn last_id(listing: &SqlListing) -> Result<Option<u64>> {
-    let Some(log) = &listing.schema.log else { return Ok(None) };
-    Ok(Some(end_of(&listing.snapshot, &listing.schema, log)?.map_or(0, |end| end.last)))
-}
-
 /// Reads the records after a position, and those of its gaps that have filled since.
 pub(super) fn records_since<'a>(listing: &'a SqlListing, since: &LogPosition) -> Result<Option<LogRecords<'a>>> {
     let Some(log) = &listing.schema.log else { return Ok(None) };

@@ -87,7 +87,16 @@ impl SqlStore {
             layout: layout.name(),
             wanted: wanted_layout.map_or(super::PLAIN, Layout::name),
         };
-        match schema::look(&mut *session, &database, options.layout)? {
+        let found = match schema::look(&mut *session, &database, options.layout) {
+            // An interrupted restore leaves some of the tables that it was to make where making them can't be taken back.
+            Err(Error::MissingTables { .. })
+                if options.create_tables && schema::holds_nothing(&mut *session, &database)? =>
+            {
+                Found::Nothing
+            }
+            found => found?,
+        };
+        match found {
             Found::Schema(schema) if wanted_layout.is_some_and(|wanted| wanted.has_same_paths(schema.layout)) => {
                 Ok(Self::new(database, options, schema.layout, Some(*schema), session))
             }
@@ -245,6 +254,13 @@ impl Target for SqlStore {
     }
 
     fn advice(&self, changes: usize) -> Option<String> {
+        // Nobody follows tables that are still to be made.
+        let schema = self.schema.as_ref()?;
+        if schema.log.is_none() && changes > 0 {
+            let what = "there is no audit log, from which running nodes of Kylin would learn of the change: stop them before, or \
+                        reload them after with `--kylin-url`";
+            return Some(what.to_owned());
+        }
         (changes > FOLLOWED_MAX).then(|| {
             format!(
                 "{changes} rows change in one transaction; running nodes of Kylin may miss some of more than {FOLLOWED_MAX}: \

@@ -6,7 +6,7 @@ use ::mysql::consts::ColumnType;
 use ::mysql::prelude::Queryable;
 use ::mysql::{Conn, DriverError, Error, OptsBuilder, Params, SslOpts, Value};
 
-use super::session::{Cell, Fault, Param, Session, SqlError, SqlResult, TakeRow};
+use super::session::{Cell, Fault, IDLE_SECS_MAX, Param, Session, SqlError, SqlResult, TakeRow};
 use crate::platform::kylin::database::{Database, Tls, TlsMode};
 
 /// What surrounds a value in a statement takes less than this.
@@ -19,6 +19,7 @@ const STATEMENTS_MAX: usize = 100;
 struct MySqlSession {
     conn: Conn,
     packet_bytes_max: u64,
+    lock_secs: u64,
 }
 
 pub(super) fn connect(database: &Database) -> SqlResult<Box<dyn Session>> {
@@ -59,7 +60,11 @@ fn connect_to(database: &Database, host: &str, port: u16) -> SqlResult<MySqlSess
         },
         _ => Conn::new(options(Some(ssl_options(&database.tls)))),
     };
-    let mut session = MySqlSession { conn: conn.map_err(|error| to_sql_error(&error))?, packet_bytes_max: 0 };
+    let mut session = MySqlSession {
+        conn: conn.map_err(|error| to_sql_error(&error))?,
+        packet_bytes_max: 0,
+        lock_secs: timeouts.lock_secs,
+    };
     session.configure(database)?;
     Ok(session)
 }
@@ -100,7 +105,8 @@ fn fault_of(code: u16) -> Fault {
     match code {
         1044 | 1045 | 1142 | 1143 | 1227 | 1290 | 1370 | 1698 | 1792 | 1836 => Fault::Denied,
         1049 => Fault::NoDatabase,
-        1213 => Fault::Conflict,
+        // The second is of rows that changed since a snapshot was taken, in MariaDB from 11.6 on.
+        1213 | 1020 => Fault::Conflict,
         1205 | 1969 | 3024 => Fault::Timeout,
         1022 | 1048 | 1062 | 1264 | 1364 | 1366 | 1406 | 1451 | 1452 | 4025 => Fault::Constraint,
         1153 | 1301 => Fault::TooLarge,
@@ -228,8 +234,21 @@ impl Session for MySqlSession {
     }
 
     fn begin_write(&mut self) -> SqlResult<()> {
+        self.run(&format!("SET SESSION wait_timeout = {IDLE_SECS_MAX}"))?;
         self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
         self.run("START TRANSACTION READ WRITE")
+    }
+
+    fn commit(&mut self) -> SqlResult<()> {
+        self.run("COMMIT")
+    }
+
+    fn hold(&mut self, name: &str) -> SqlResult<()> {
+        let mut has_it = false;
+        let params = [Param::Text(name), Param::Int(i64::try_from(self.lock_secs).unwrap_or(i64::MAX))];
+        self.query("SELECT GET_LOCK(?, ?)", &params, &mut |row| has_it = row[0].int() == Some(1))?;
+        let message = || "another connection holds the lock of the transaction".to_owned();
+        if has_it { Ok(()) } else { Err(SqlError { fault: Fault::Timeout, message: message() }) }
     }
 
     fn statement_bytes_max(&mut self) -> SqlResult<u64> {

@@ -12,7 +12,7 @@ use ::postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use ::postgres::{Client, Config, NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::session::{Cell, Fault, Param, Session, Shape, SqlError, SqlResult, TakeRow, quoted};
+use super::session::{Cell, Fault, IDLE_SECS_MAX, Param, Session, Shape, SqlError, SqlResult, TakeRow, quoted};
 use super::tls::client_config;
 use crate::platform::kylin::database::{Database, TlsMode};
 use crate::platform::kylin::tables::Dialect;
@@ -227,7 +227,22 @@ impl Session for PostgresSession {
     }
 
     fn begin_write(&mut self) -> SqlResult<()> {
+        match self.batch(&format!("SET idle_in_transaction_session_timeout = {}", IDLE_SECS_MAX * 1000)) {
+            // Releases before 9.6 don't have it.
+            Err(error) if error.fault != Fault::Other => return Err(error),
+            _ => {}
+        }
         self.batch("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE")
+    }
+
+    fn commit(&mut self) -> SqlResult<()> {
+        self.batch("COMMIT")
+    }
+
+    fn hold(&mut self, name: &str) -> SqlResult<()> {
+        let number = blake3::hash(name.as_bytes()).as_bytes()[..8].try_into().map(i64::from_le_bytes);
+        let number = number.expect("a hash has 32 bytes");
+        self.query("SELECT 1 FROM pg_advisory_xact_lock(?)", &[Param::Int(number)], &mut |_| ())
     }
 
     fn statement_bytes_max(&mut self) -> SqlResult<u64> {

@@ -327,11 +327,11 @@ pub(super) fn old_key(listing: &SqlListing, n: usize) -> Vec<u8> {
 }
 
 /// Returns the columns of a side table that are there.
-fn side_columns(table: &Table, side: SideTable) -> Vec<&'static str> {
+pub(super) fn side_columns(table: &Table, side: SideTable) -> Vec<&'static str> {
     side.columns().filter(|column| table.has(column)).collect()
 }
 
-fn side_values(columns: &[&'static str], row: &[Cell<'_>]) -> Vec<(&'static str, Value)> {
+pub(super) fn side_values(columns: &[&'static str], row: &[Cell<'_>]) -> Vec<(&'static str, Value)> {
     let value = |cell: &Cell<'_>| match *cell {
         Cell::Null => Value::Null,
         Cell::Int(value) => Value::Int(value),

@@ -114,6 +114,11 @@ impl Schema {
         quoted(self.dialect, name)
     }
 
+    /// Returns a column's name as it is written: those of the old generation are not in lower case everywhere.
+    pub(super) fn column(&self, table: &Table, column: &str) -> String {
+        if table.holds == Holds::Old { column.to_owned() } else { self.quoted(column) }
+    }
+
     /// Tells whether the tables are of the old generation.
     pub(super) fn is_old(&self) -> bool {
         self.layout == Layout::Old
@@ -194,6 +199,23 @@ pub(super) fn look(session: &mut dyn Session, database: &Database, wanted: Optio
     };
     let has_both = has_new && has_old;
     Ok(Found::Schema(Box::new(Schema { dialect, layout, release, tables, log, has_both, lacking })))
+}
+
+/// Tells whether no table of documents of an identifier, of those that are there, has a row.
+pub(super) fn holds_nothing(session: &mut dyn Session, database: &Database) -> Result<bool> {
+    let fail = |error| failed("look at the tables of", database, error);
+    let dialect = database.dialect;
+    let of_kind = |kind: Kind| Some(format!("{}_{}", database.identifier, kind.table_suffix()?));
+    let names: Vec<String> = kind::ALL.into_iter().filter_map(of_kind).collect();
+    for name in read_columns(session, dialect, &names).map_err(fail)?.keys() {
+        let sql = format!("SELECT 1 FROM {} LIMIT 1", quoted(dialect, name));
+        let mut has_row = false;
+        session.query(&sql, &[], &mut |_| has_row = true).map_err(fail)?;
+        if has_row {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn has_all(columns: &[Column], names: &[&str]) -> bool {

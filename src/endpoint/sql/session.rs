@@ -12,6 +12,10 @@ use crate::endpoint::{Error, Result};
 use crate::platform::kylin::database::Database;
 use crate::platform::kylin::tables::Dialect;
 
+/// How long a transaction that writes may wait for us, in seconds. One whose client hangs, or is behind a network that lost
+/// it, must not hold its locks for hours.
+pub(super) const IDLE_SECS_MAX: u64 = 300;
+
 /// A value to send.
 #[derive(Clone, Copy)]
 pub(super) enum Param<'a> {
@@ -119,6 +123,13 @@ pub(super) trait Session: Send {
 
     /// Begins a transaction that writes.
     fn begin_write(&mut self) -> SqlResult<()>;
+
+    /// Makes what the transaction did last, with one message: once the server has it, the rest does not depend on us.
+    fn commit(&mut self) -> SqlResult<()>;
+
+    /// Takes a lock of a name of one's own, which goes when the transaction or the connection has come to its end, and waits
+    /// for one who has it.
+    fn hold(&mut self, name: &str) -> SqlResult<()>;
 
     /// Returns how many bytes a statement with all its parameters, and a value, may have.
     fn statement_bytes_max(&mut self) -> SqlResult<u64>;

@@ -153,6 +153,49 @@ impl Layout {
         }
     }
 
+    /// Returns the name of the file of what an audit log calls by this key: `<TYPE>/<key>`, in the old generation `/` and the
+    /// name. Nothing for a key that is none of these.
+    pub fn name_of_key(self, key: &[u8]) -> Option<EntryPath> {
+        let folder: &[u8] = match self {
+            Self::Old => return EntryPath::new(key.strip_prefix(b"/")?).ok(),
+            Self::New(Level::Core) => b"",
+            Self::New(Level::Folder) => b"core_meta/",
+        };
+        let name = EntryPath::new([folder, key, SUFFIX].concat()).ok()?;
+        split_document(name.as_bytes(), self).is_some().then_some(name)
+    }
+
+    /// Returns what an audit log calls what is kept at a path; nothing for what none speaks of.
+    pub fn key_of(self, path: &EntryPath) -> Option<Vec<u8>> {
+        let name = self.name_of(path)?;
+        match self {
+            Self::Old => Some([b"/", name.as_bytes()].concat()),
+            Self::New(_) => {
+                let (_, folder, key) = split_document(name.as_bytes(), self)?;
+                Some([folder, key].join(&b'/'))
+            }
+        }
+    }
+
+    /// Returns what an audit log calls the document of a project.
+    pub fn key_of_project(self, project: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Old => [b"/_global/project/", project, SUFFIX].concat(),
+            Self::New(_) => [Kind::Project.name().as_bytes(), project].join(&b'/'),
+        }
+    }
+
+    /// Returns the directory in which permissions on a project are, or those whose project is not there.
+    pub fn permissions_within(self, project: Option<&[u8]>) -> EntryPath {
+        match (self, project) {
+            (Self::New(_), project) => {
+                EntryPath::joined(&[project.unwrap_or(GLOBAL.as_bytes()), Kind::ObjectAcl.name().as_bytes()])
+            }
+            (Self::Old, Some(project)) => EntryPath::joined(&[project, OLD_PERMISSIONS.as_bytes()]),
+            (Self::Old, None) => EntryPath::joined(&[GLOBAL.as_bytes(), b"acl"]),
+        }
+    }
+
     /// Tells whether a file is the document of a project, whose `uuid` other documents go by.
     pub fn is_project_document(self, name: &EntryPath) -> bool {
         match self {
@@ -363,6 +406,34 @@ mod tests {
 
     fn path(text: &str) -> EntryPath {
         EntryPath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn keys_of_audit_logs_have_names_and_back() {
+        let cases = [
+            (CORE, "MODEL/m", "MODEL/m.json", "p/MODEL/m"),
+            (FOLDER, "MODEL/m.json", "core_meta/MODEL/m.json.json", "p/MODEL/m.json"),
+            (CORE, "SYSTEM/UUID", "SYSTEM/UUID.json", "_global/SYSTEM/UUID"),
+            (CORE, "PROJECT/p", "PROJECT/p.json", "p/PROJECT/p"),
+            (Layout::Old, "/p/model_desc/m.json", "p/model_desc/m.json", "p/model_desc/m.json"),
+            (Layout::Old, "/_global/project/p.json", "_global/project/p.json", "p/project/p.json"),
+            (Layout::Old, "/_global/acl/u", "_global/acl/u", "p/object_acl/u"),
+        ];
+        for (layout, key, name, at) in cases {
+            assert_eq!(layout.name_of_key(key.as_bytes()), Some(path(name)), "{key}");
+            assert_eq!(layout.path_in(&path(name), Some(b"p")), path(at), "{key}");
+            assert_eq!(layout.key_of(&path(at)).as_deref(), Some(key.as_bytes()), "{at}");
+        }
+        for (layout, bad) in
+            [(CORE, "MODEL"), (CORE, "THING/x"), (CORE, "MODEL/a/b"), (CORE, "/p/x"), (Layout::Old, "p/x")]
+        {
+            assert_eq!(layout.name_of_key(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(CORE.key_of(&path("_files/x")), None);
+        assert_eq!(CORE.key_of_project(b"p"), b"PROJECT/p");
+        assert_eq!(Layout::Old.key_of_project(b"p"), b"/_global/project/p.json");
+        assert_eq!(CORE.permissions_within(None), path("_global/OBJECT_ACL"));
+        assert_eq!(Layout::Old.permissions_within(Some(b"p")), path("p/object_acl"));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! [`settings`] finds the value of `kylin.metadata.url` in the files of an installation, [`url`] reads it, and
 //! [`location`] tells which store is meant.
 //!
-//! Stores in databases: [`database`] says how to reach one, [`tables`] knows their tables and what of a document is in which column, and [`encoding`] how
-//! content is stored in them.
+//! Stores in databases: [`database`] says how to reach one, [`tables`] knows their tables and what of a document is in
+//! which column, and [`encoding`] how content is stored in them. [`node`] is where a running Kylin is asked to reload.
 
 pub mod content;
 pub mod database;
@@ -15,9 +15,12 @@ pub mod doctor;
 pub mod encoding;
 pub mod jdbc;
 mod jdbc_url;
+pub mod json;
 pub mod kind;
 pub mod layout;
 pub mod location;
+pub mod node;
+pub mod patch;
 pub mod properties;
 pub mod secret;
 pub mod settings;
@@ -105,6 +108,12 @@ pub enum Error {
     BadParameter {
         /// The parameter.
         name: &'static str,
+        /// What is wrong, as the rest of a sentence.
+        why: &'static str,
+    },
+    /// The url of a node can't be read.
+    #[error("the url of the node {why}")]
+    BadNodeUrl {
         /// What is wrong, as the rest of a sentence.
         why: &'static str,
     },

@@ -6,8 +6,10 @@ use super::{FormatError, Result};
 pub const HEADER_BYTES: usize = 16;
 /// The version this program writes.
 pub const VERSION: u8 = 1;
-/// Features this program can read, as a bit set. There are none yet.
-const FEATURES_KNOWN: u32 = 0;
+/// The feature of a snapshot that was made of others: a program that does not know it would take it for a backup.
+pub const REPLAYED: u32 = 1;
+/// Features this program can read, as a bit set.
+const FEATURES_KNOWN: u32 = REPLAYED;
 
 const MAGIC: &[u8; 8] = b"METASTSH";
 
@@ -43,10 +45,16 @@ impl FileKind {
 
 /// Returns the header of a file of this version that needs no feature.
 pub fn encode(kind: FileKind) -> [u8; HEADER_BYTES] {
+    encode_with(kind, 0)
+}
+
+/// Returns the header of a file of this version that only programs with these features can read.
+pub fn encode_with(kind: FileKind, features: u32) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);
     // Kind, version, oldest version that can read the file, one reserved byte, then the required features.
     header[8..12].copy_from_slice(&[kind as u8, VERSION, VERSION, 0]);
+    header[12..].copy_from_slice(&features.to_le_bytes());
     header
 }
 
@@ -94,8 +102,8 @@ mod tests {
 
     #[test]
     fn unknown_required_feature_is_refused() {
-        let mut file = encode(FileKind::Snapshot);
-        file[12] = 1;
+        assert!(strip(FileKind::Snapshot, &encode_with(FileKind::Snapshot, REPLAYED)).is_ok());
+        let file = encode_with(FileKind::Snapshot, REPLAYED | 1 << 31);
         assert!(matches!(strip(FileKind::Snapshot, &file), Err(FormatError::TooNew(_))));
     }
 

@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use super::header::{self, FileKind};
 use super::{FormatError, Result, from_bytes, id_bytes, to_bytes};
 use crate::model::hash::{ChunkId, Root, SnapshotId};
-use crate::model::log::{LogPosition, OpenIds};
+use crate::model::log::{LogPosition, Moment, OpenIds, Replayed};
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::repo::codec::Codec;
@@ -54,6 +54,19 @@ struct Stored {
     archive: Option<StoredArchive>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     verified: Option<ByteBuf>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    replayed: Option<StoredReplayed>,
+}
+
+/// A moment to which a snapshot was brought: a time, or an id.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct StoredReplayed {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    time_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    record: Option<u64>,
+    last: u64,
+    records: u64,
 }
 
 /// A place in a store's own log of changes.
@@ -112,6 +125,25 @@ impl From<&LogArchive> for StoredArchive {
     }
 }
 
+impl From<Replayed> for StoredReplayed {
+    fn from(Replayed { moment, last, records }: Replayed) -> Self {
+        match moment {
+            Moment::Time(time_ms) => Self { time_ms: Some(time_ms), record: None, last, records },
+            Moment::Record(record) => Self { time_ms: None, record: Some(record), last, records },
+        }
+    }
+}
+
+fn replayed(stored: StoredReplayed) -> Result<Replayed> {
+    let StoredReplayed { time_ms, record, last, records } = stored;
+    let moment = match (time_ms, record) {
+        (Some(time_ms), None) => Moment::Time(time_ms),
+        (None, Some(record)) => Moment::Record(record),
+        _ => return Err(FormatError::malformed("it is of no moment, or of two")),
+    };
+    Ok(Replayed { moment, last, records })
+}
+
 fn archive(stored: StoredArchive) -> Result<LogArchive> {
     let chunk = |id: &ByteBuf| id_bytes(id, "a chunk id").map(ChunkId::from_bytes);
     Ok(LogArchive {
@@ -137,8 +169,8 @@ pub fn encode(manifest: &Manifest, codec: &Codec) -> Vec<u8> {
         label: manifest.label.clone(),
         tags: manifest.tags.clone(),
         restored: match manifest.reason {
-            Reason::Backup => None,
             Reason::CheckpointBefore(restored) => Some(ByteBuf::from(restored.as_bytes())),
+            Reason::Backup | Reason::Replayed(_) => None,
         },
         tree: manifest.tree.as_bytes().to_vec(),
         root: manifest.root.as_bytes().to_vec(),
@@ -152,8 +184,13 @@ pub fn encode(manifest: &Manifest, codec: &Codec) -> Vec<u8> {
         position: manifest.position.as_ref().map(StoredPosition::from),
         archive: manifest.archive.as_ref().map(StoredArchive::from),
         verified: manifest.verified.as_ref().map(|path| ByteBuf::from(path.as_bytes())),
+        replayed: match manifest.reason {
+            Reason::Replayed(replayed) => Some(replayed.into()),
+            Reason::Backup | Reason::CheckpointBefore(_) => None,
+        },
     };
-    let mut file = header::encode(FileKind::Snapshot).to_vec();
+    let features = if stored.replayed.is_some() { header::REPLAYED } else { 0 };
+    let mut file = header::encode_with(FileKind::Snapshot, features).to_vec();
     file.extend(codec.encode_body(&to_bytes(&stored)));
     file
 }
@@ -163,7 +200,12 @@ pub fn decode(file: &[u8], codec: &Codec) -> Result<Manifest> {
     let stored: Stored = from_bytes(&codec.decode_body(header::strip(FileKind::Snapshot, file)?)?, "it")?;
     let snapshot_id =
         |id: Option<ByteBuf>| id.map(|id| id_bytes(&id, "a snapshot id").map(SnapshotId::from_bytes)).transpose();
-    let reason = snapshot_id(stored.restored)?.map_or(Reason::Backup, Reason::CheckpointBefore);
+    let reason = match (snapshot_id(stored.restored)?, stored.replayed) {
+        (None, None) => Reason::Backup,
+        (Some(restored), None) => Reason::CheckpointBefore(restored),
+        (None, Some(stored)) => Reason::Replayed(replayed(stored)?),
+        (Some(_), Some(_)) => return Err(FormatError::malformed("it is a checkpoint and was replayed")),
+    };
     let path = |path: Option<ByteBuf>| {
         let path = path.map(|path| EntryPath::new(path.into_vec())).transpose();
         path.map_err(|e| FormatError::malformed(e.to_string()))

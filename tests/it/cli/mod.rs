@@ -1,5 +1,6 @@
 //! The command line: output, exit codes, and that what is refused changes nothing.
 
+mod at;
 mod at_once;
 mod bad_input;
 mod damage;
@@ -13,6 +14,7 @@ mod kylin;
 mod mounts;
 mod names;
 mod native;
+mod nodes;
 mod readme;
 mod restores;
 mod signals;
@@ -32,8 +34,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// What a command would look at if the environment of the tests had it.
-const VARIABLES: [&str; 7] =
-    ["METASTASH", "METASTASH_REPO", "METASTASH_STORE", "KYLIN_HOME", "KYLIN_CONF", "LOGNAME", "RUST_BACKTRACE"];
+const VARIABLES: [&str; 10] = [
+    "METASTASH",
+    "METASTASH_REPO",
+    "METASTASH_STORE",
+    "METASTASH_KYLIN_URL",
+    "METASTASH_KYLIN_USER",
+    "METASTASH_KYLIN_PASSWORD",
+    "KYLIN_HOME",
+    "KYLIN_CONF",
+    "LOGNAME",
+    "RUST_BACKTRACE",
+];
 
 /// A working directory with a small store in it.
 struct Sandbox {

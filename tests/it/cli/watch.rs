@@ -83,6 +83,17 @@ fn each_run_is_one_line() {
 }
 
 #[test]
+fn watch_trusts_a_database_as_far_as_backup_does() {
+    let sandbox = Sandbox::new();
+    sandbox.done("watch --store store --every 1s --runs 1 --no-log --verify 0");
+    for command in ["backup", "watch"] {
+        let expected = "error: invalid value '2/3' for '--verify <1/N>': a share such as 1/30 is expected, or 0
+            For more information, try '--help'.";
+        sandbox.refused(&format!("{command} --store store --verify 2/3"), 2, expected);
+    }
+}
+
+#[test]
 fn what_changes_is_saved_and_what_no_rule_keeps_goes() {
     let sandbox = Sandbox::new();
     sandbox.done("backup --store store --project sales");

@@ -92,7 +92,8 @@ pub(crate) struct Error {
 impl Error {
     /// Tells whether another transaction was in the way, and trying again may help.
     pub(crate) fn is_conflict(&self) -> bool {
-        // `mvcc` is what clients of the tests say themselves. A server of MariaDB from version 11.6 on answers 1020 where PostgreSQL answers 40001.
+        // `mvcc` is what clients of the tests say themselves. MariaDB from 11.6 on answers 1020 where PostgreSQL answers
+        // 40001.
         ["40001", "40P01", "1213", "1205", "1020", "mvcc"].contains(&self.code.as_str())
     }
 

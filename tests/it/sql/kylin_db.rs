@@ -175,8 +175,10 @@ pub(crate) fn load_side_folders(db: &Db, id: &str, backup: &Path) -> usize {
     count
 }
 
-/// For each folder the table, and its columns with the fields of the JSON. Ids are given anew.
-const SIDE: [(&str, &str, &[(&str, &str)]); 3] = [
+/// A folder, its table, and the columns of that with the fields of the JSON. Ids are given anew.
+type Side = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const SIDE: [Side; 3] = [
     (
         "job_info",
         "job_info_v2",

@@ -20,8 +20,8 @@ pub(crate) enum Done {
     Deleted,
 }
 
-/// Does the unit of this number, on one of a few models of a project: makes it, counts in all its documents at once, adds
-/// or drops a segment, or removes all of it.
+/// Does the unit of this number, on one of a few models of a project: makes it, counts in all its documents at once,
+/// adds or drops a segment, or removes all of it.
 pub(crate) fn model_unit(client: &mut KylinClient, project: &str, number: u64) -> Result<Done> {
     let model = Model::new(project, number % MODELS, client.is_new());
     client.transaction(project, |unit| {
@@ -95,7 +95,7 @@ impl Model {
         }
     }
 
-    fn document(&self, more: Json) -> Json {
+    fn document(&self, more: &Json) -> Json {
         let mut json = json!({ "uuid": self.uuid, "project": self.project, "version": "5.0.2.0", "unit_count": 0 });
         json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json
@@ -105,13 +105,13 @@ impl Model {
         // Its key is new each time, its table and model are not: no two of them may be there at once.
         let relation = random_uuid();
         let model = json!({ "alias": self.alias, "fact_table": "UNITS.FACTS", "unit_relation": relation });
-        unit.create(&self.name("MODEL"), &self.document(model))?;
-        unit.create(&self.name("INDEX_PLAN"), &self.document(json!({ "indexes": [] })))?;
+        unit.create(&self.name("MODEL"), &self.document(&model))?;
+        unit.create(&self.name("INDEX_PLAN"), &self.document(&json!({ "indexes": [] })))?;
         let segments = if self.is_new { "segment_uuids" } else { "segments" };
-        unit.create(&self.name("DATAFLOW"), &self.document(json!({ segments: [] })))?;
+        unit.create(&self.name("DATAFLOW"), &self.document(&json!({ segments: [] })))?;
         if self.is_new {
             let fields = json!({ "uuid": relation, "model_uuid": self.uuid, "table_identity": "UNITS.FACTS" });
-            unit.create(&format!("TABLE_MODEL_RELATION/{relation}"), &self.document(fields))?;
+            unit.create(&format!("TABLE_MODEL_RELATION/{relation}"), &self.document(&fields))?;
         }
         Ok(())
     }
@@ -155,10 +155,10 @@ impl Model {
     fn create_segment(&self, unit: &mut Unit<'_>, segment: &str) -> Result<()> {
         if self.is_new {
             let fields = json!({ "uuid": segment, "model_uuid": self.uuid, "status": "READY" });
-            unit.create(&format!("SEGMENT/{segment}"), &self.document(fields))?;
+            unit.create(&format!("SEGMENT/{segment}"), &self.document(&fields))?;
         }
         let fields = json!({ "uuid": segment, "dataflow": self.uuid, "layouts": [] });
-        unit.create(&self.layout_name(segment), &self.document(fields))
+        unit.create(&self.layout_name(segment), &self.document(&fields))
     }
 
     fn delete_segment(&self, unit: &mut Unit<'_>, segment: &str) -> Result<()> {

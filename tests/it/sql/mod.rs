@@ -1,24 +1,38 @@
 //! Metadata in databases, on real servers.
 //!
-//! `servers` starts them, `kylin_db` fills databases as Kylin does, `kylin_client`, `kylin_units` and `kylin_node` do what a running
-//! Kylin does there. They know nothing of the library: they are a second opinion on what it reads and writes.
+//! `servers` starts them, `kylin_db` fills databases as Kylin does, `kylin_client`, `kylin_units` and `kylin_node` do
+//! what a running Kylin does there. They know nothing of the library: they are a second opinion on what it reads and
+//! writes.
 
 #![allow(dead_code, reason = "the stage offers more than each test needs, and is also used for benches")]
 
+mod advice;
+mod at;
 mod backup;
-mod connection;
+mod beside;
+mod conflict;
+pub(crate) mod connection;
 mod consistent;
-mod encoding;
+mod crash;
+mod cross;
+pub(crate) mod encoding;
 mod generations;
 mod incremental;
-mod kylin_client;
-mod kylin_db;
-mod kylin_node;
-mod kylin_rows;
-mod kylin_tables;
-mod kylin_units;
+pub(crate) mod kylin_client;
+pub(crate) mod kylin_db;
+pub(crate) mod kylin_node;
+pub(crate) mod kylin_rows;
+pub(crate) mod kylin_tables;
+pub(crate) mod kylin_units;
+mod limits;
+mod meanwhile;
+mod proxy;
+mod replaced;
+mod restore;
+mod restoring;
 mod saving;
-mod servers;
+pub(crate) mod servers;
 mod stage;
 mod stage_kylin;
 mod stores;
+mod writers;

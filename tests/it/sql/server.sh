@@ -64,6 +64,9 @@ mysql)
 *) fail 'which kind of server? postgresql or mysql' ;;
 esac
 
+# In memory, where there is plenty, making tables takes a quarter of the time.
+free=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
+[ -n "${TMPDIR-}" ] || [ "${free:-0}" -lt 4000000 ] || TMPDIR=/dev/shm
 dir=$(mktemp -d "${TMPDIR:-/tmp}/metastash-server.XXXXXX") || fail 'no directory can be made'
 chmod 755 "$dir"
 cd "$dir" || fail 'the new directory is gone'
@@ -123,7 +126,7 @@ END
     chmod 644 init.sql
     # shellcheck disable=SC2086 # several words
     $as mariadb-install-db --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --skip-test-db --skip-name-resolve \
-        --auth-root-authentication-method=normal --innodb-log-file-size=8M --innodb-flush-method=nosync
+        --auth-root-authentication-method=normal --innodb-log-file-size=8M --innodb-flush-method=nosync --debug-no-sync
 }
 
 "create_$kind" >log 2>&1 || fail "the server's directory can't be set up: $(tail -n 3 log | tr '\n' ' ')"
@@ -141,7 +144,7 @@ run_mysql() {
     exec $as "$bin/mariadbd" --no-defaults --datadir="$dir/data" --tmpdir="$dir/tmp" --port="$port" \
         --bind-address=127.0.0.1 --socket=mysql.sock --pid-file=mysql.pid --init-file="$dir/init.sql" --skip-name-resolve \
         --max-connections=100 --max-allowed-packet=16M --character-set-server=utf8 --innodb-buffer-pool-size=128M \
-        --innodb-log-file-size=128M --innodb-flush-log-at-trx-commit=2 --innodb-doublewrite=0 --innodb-flush-method=nosync \
+        --innodb-log-file-size=128M --innodb-flush-log-at-trx-commit=2 --innodb-doublewrite=0 --innodb-flush-method=nosync --debug-no-sync \
         --ssl-ca="$dir/ca.pem" --ssl-cert="$dir/server.pem" --ssl-key="$dir/server.key"
 }
 
@@ -160,6 +163,8 @@ runs() { # PID
 
 # Starts the server once. Whether the port was free is seen when the server has it.
 launch() {
+    # The one before may have been ready.
+    : >log
     ("run_$kind") >log 2>&1 </dev/null &
     server=$!
     waited=0
