@@ -677,7 +677,9 @@ fn commands_that_read_work_on_databases() {
         // A difference is told, with its path.
         match generation {
             Generation::New => {
-                db.execute(&format!("UPDATE {ID}_system SET mvcc = mvcc + 1, content = '{{}}' WHERE meta_key = 'UUID'"))
+                db.execute(&format!(
+                    "UPDATE {ID}_system SET mvcc = mvcc + 1, content = '{{}}' WHERE meta_key = 'UUID'"
+                ));
             }
             Generation::Old => db.execute(&format!(
                 "UPDATE {ID} SET META_TABLE_MVCC = 9, META_TABLE_CONTENT = '{{}}' WHERE META_TABLE_KEY = '/UUID'"

@@ -260,7 +260,7 @@ impl<'d> Units<'d> {
         self.client
             .transaction("_global", |unit| match unit.read(&name)? {
                 None => unit.create(&name, &json!({ "uuid": random_uuid(), "value": n })),
-                Some(_) if n % 3 == 0 => unit.delete(&name).map(drop),
+                Some(_) if n.is_multiple_of(3) => unit.delete(&name).map(drop),
                 Some(_) => unit.update(&name, |json| json["value"] = json!(n)),
             })
             .unwrap();
