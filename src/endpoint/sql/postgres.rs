@@ -102,8 +102,8 @@ fn to_sql_error(error: &::postgres::Error) -> SqlError {
         let message = "the server asks for a password, and none was given".to_owned();
         return SqlError { fault: Fault::Denied, message };
     }
-    let is_io = std::iter::successors(error.source(), |cause| (*cause).source())
-        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some());
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    let is_io = causes.any(<dyn StdError>::is::<std::io::Error>);
     let is_lost = error.is_closed() || is_io || message.contains("error connecting") || message.contains("timeout");
     SqlError { fault: if is_lost { Fault::Unreachable } else { Fault::Other }, message }
 }

@@ -467,7 +467,7 @@ fn large_documents_go_through_in_pieces() {
             let db = super::saving::filled_in(&server, generation);
             let mut connection = Connection::open(&db.url()).unwrap();
             // One hundred megabytes that do not compress, plain; and some that do, encoded.
-            let large = noise(9, if generation == Generation::New { 100 << 20 } else { 20 << 20 });
+            let large = noise(9, if generation == Generation::New { 100 << 20 } else { 9 << 20 });
             let soft: Vec<u8> = noise(10, 100 << 10).repeat(200);
             for (key, content) in [
                 ("large", large.clone()),
@@ -677,7 +677,9 @@ fn commands_that_read_work_on_databases() {
         // A difference is told, with its path.
         match generation {
             Generation::New => {
-                db.execute(&format!("UPDATE {ID}_system SET mvcc = mvcc + 1, content = '{{}}' WHERE meta_key = 'UUID'"))
+                db.execute(&format!(
+                    "UPDATE {ID}_system SET mvcc = mvcc + 1, content = '{{}}' WHERE meta_key = 'UUID'"
+                ));
             }
             Generation::Old => db.execute(&format!(
                 "UPDATE {ID} SET META_TABLE_MVCC = 9, META_TABLE_CONTENT = '{{}}' WHERE META_TABLE_KEY = '/UUID'"

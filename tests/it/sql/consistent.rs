@@ -231,7 +231,7 @@ fn cut_connection_is_a_clear_failure_and_leaves_no_snapshot() {
         let whole = try_back_up(&url, &repo, &forced()).unwrap();
         let bytes = before - cutter.left.load(Ordering::SeqCst);
         let count = snapshots(&repo).len();
-        let steps = 24;
+        let steps = 12;
         for step in 0..steps {
             cutter.left.store(bytes * step / steps, Ordering::SeqCst);
             let error = try_back_up(&url, &repo, &forced()).err().unwrap_or_else(|| panic!("{step}: it was done"));
