@@ -90,7 +90,7 @@ fn the_command_says_what_to_do() {
         assert_eq!(code, 15, "{said}");
         assert!(said.contains("_global/USER_INFO/ADMIN changed since the plan was made"), "{said}");
         // An answer that does not come, from a server that is gone then.
-        let proxy = Proxy::start(db.server.port(), When::Says("COMMIT"), How::Unanswered, true, None);
+        let proxy = Proxy::start(db.server.port(), When::Commits, How::Unanswered, true, None);
         let (code, said) = run(folder.path(), &["restore", "latest", "--store", &proxy.url(&url)]);
         assert_eq!(code, 20, "{said}");
         assert!(said.contains("it is not known whether") && said.contains("the checkpoint was kept"), "{said}");
