@@ -148,9 +148,9 @@ fn what_changes_between_plan_and_commit_is_noticed() {
     for (kind, shape) in shapes() {
         let one = keys(shape).one;
         let merge = merge.iter().map(|case| (case, restoring(Mode::Merge)));
-        let truncate = truncate.iter().flat_map(|case| {
-            [(case, restoring(Mode::Truncate)), (case, restoring_project(Mode::Truncate, one))]
-        });
+        let truncate = truncate
+            .iter()
+            .flat_map(|case| [(case, restoring(Mode::Truncate)), (case, restoring_project(Mode::Truncate, one))]);
         for ((what, act), options) in merge.chain(truncate) {
             let (_, result, is_untouched) = meanwhile(kind, shape, &options, act);
             let error = store_error(result);
@@ -190,7 +190,8 @@ fn what_others_do_elsewhere_does_not_matter() {
         });
         result.unwrap();
         let rows = dump(&db, ID);
-        for (key, count) in [(keys.newcomer, 0), (keys.stranger, 0), (keys.same, 1), (keys.added, 1), (keys.changed, 0)] {
+        for (key, count) in [(keys.newcomer, 0), (keys.stranger, 0), (keys.same, 1), (keys.added, 1), (keys.changed, 0)]
+        {
             let json: Json = serde_json::from_slice(&rows[key].content).unwrap();
             assert_eq!(json["count"], count, "{kind:?} {shape:?} {key}");
         }
@@ -214,7 +215,9 @@ fn rows_that_no_log_tells_of_are_noticed_too() {
 fn rows_beside_that_change_are_noticed() {
     for kind in BOTH {
         let acts = [
-            format!("UPDATE {ID}_query_history_offset SET query_history_id_offset = 7, mvcc = 9 WHERE project = 'travel'"),
+            format!(
+                "UPDATE {ID}_query_history_offset SET query_history_id_offset = 7, mvcc = 9 WHERE project = 'travel'"
+            ),
             format!("DELETE FROM {ID}_query_history_offset WHERE project = 'travel'"),
             format!("INSERT INTO {ID}_favorite_rule (project, name, mvcc) VALUES ('travel', 'duration', 0)"),
         ];
@@ -261,7 +264,8 @@ fn wait_for_waiter(db: &Db) {
     }
 }
 
-const FIRST: &str = "SELECT id FROM kylin_metadata_model WHERE meta_key = 'c0000000-0000-0000-0000-000000000001' FOR UPDATE";
+const FIRST: &str =
+    "SELECT id FROM kylin_metadata_model WHERE meta_key = 'c0000000-0000-0000-0000-000000000001' FOR UPDATE";
 const LAST: &str = "SELECT id FROM kylin_metadata_user_info WHERE meta_key = 'ADMIN' FOR UPDATE";
 
 /// Makes a store whose restore locks a model, and then a user.

@@ -129,9 +129,7 @@ impl Shared {
                 is_here.then(|| usize::try_from(limit - before).unwrap())
             }
             // As one message of PostgreSQL, or of MySQL.
-            When::Commits => {
-                [&b"Q\0\0\0\x0bCOMMIT\0"[..], b"\x07\0\0\0\x03COMMIT"].contains(&said).then_some(0)
-            }
+            When::Commits => [&b"Q\0\0\0\x0bCOMMIT\0"[..], b"\x07\0\0\0\x03COMMIT"].contains(&said).then_some(0),
             When::Says(text) => said.windows(text.len()).any(|some| some == text.as_bytes()).then_some(0),
         };
         at.and_then(|at| Some((at, trap.take()?)))
@@ -146,6 +144,8 @@ impl Shared {
 
 /// Carries what client and server say until one of them ends it.
 fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
+    // What is said is said at once.
+    [&client, &server].into_iter().for_each(|stream| stream.set_nodelay(true).unwrap());
     let is_mute = Arc::new(AtomicBool::new(false));
     let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
     let mute = is_mute.clone();

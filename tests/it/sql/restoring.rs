@@ -273,7 +273,8 @@ pub(crate) fn beside(db: &Db) -> Vec<Vec<Value>> {
 /// Returns the command with these words, in a folder in which it keeps its repository, and in a clean environment.
 pub(crate) fn metastash(folder: &Path, words: &[&str]) -> std::process::Command {
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("metastash"));
-    let names = ["METASTASH", "METASTASH_STORE", "KYLIN_HOME", "KYLIN_CONF", "PGPASSWORD", "MYSQL_PWD", "RUST_BACKTRACE"];
+    let names =
+        ["METASTASH", "METASTASH_STORE", "KYLIN_HOME", "KYLIN_CONF", "PGPASSWORD", "MYSQL_PWD", "RUST_BACKTRACE"];
     for name in names {
         command.env_remove(name);
     }

@@ -18,7 +18,7 @@ use super::restoring::{NEW, Shape, filled, restore_db, restoring, restoring_proj
 use crate::support::create;
 
 /// Restores of each kind that must have been done before it is enough, if time allows.
-const ENOUGH: u64 = 4;
+const ENOUGH: u64 = 8;
 const TIME: Duration = Duration::from_secs(8);
 
 /// The counter that one of the writers counts in.
@@ -28,7 +28,9 @@ fn counter(shape: Shape) -> &'static str {
 
 #[test]
 fn restores_and_writers_do_not_undo_each_other() {
-    for (kind, shape) in [(Kind::PostgreSql, NEW), (Kind::MySql, NEW), (Kind::PostgreSql, Shape::Old), (Kind::MySql, Shape::Old)] {
+    for (kind, shape) in
+        [(Kind::PostgreSql, NEW), (Kind::MySql, NEW), (Kind::PostgreSql, Shape::Old), (Kind::MySql, Shape::Old)]
+    {
         let (_, one, other) = shape.tree();
         let db = filled(kind, shape);
         let (_, repo) = create();
@@ -57,7 +59,7 @@ fn restores_and_writers_do_not_undo_each_other() {
                         model_unit(&mut client, project, n).unwrap();
                         n += 1;
                         // Now and then there is a pause, in which a restore has its chance.
-                        thread::sleep(Duration::from_millis(if n % 4 == 0 { 120 } else { 3 }));
+                        thread::sleep(Duration::from_millis(if n % 4 == 0 { 70 } else { 3 }));
                     }
                     n - first
                 })
@@ -70,7 +72,8 @@ fn restores_and_writers_do_not_undo_each_other() {
                     client.attempts = 100;
                     let mut counted = 0;
                     while !is_over.load(Ordering::SeqCst) {
-                        let add = |json: &mut serde_json::Value| json["count"] = json!(json["count"].as_i64().unwrap() + 1);
+                        let add =
+                            |json: &mut serde_json::Value| json["count"] = json!(json["count"].as_i64().unwrap() + 1);
                         client.transaction("_global", |unit| unit.update(counter(shape), add)).unwrap();
                         counted += 1;
                         thread::sleep(Duration::from_millis(5));
@@ -121,7 +124,8 @@ fn restores_and_writers_do_not_undo_each_other() {
             check_invariants(&node.contents()).unwrap();
         }
         // What nobody restored is what its writer made of it.
-        let of_other = |rows: &super::kylin_db::Rows| rows.values().filter(|row| row.project.as_deref() == Some(other)).count();
+        let of_other =
+            |rows: &super::kylin_db::Rows| rows.values().filter(|row| row.project.as_deref() == Some(other)).count();
         assert!(shape == Shape::Old || of_other(&rows) > 0);
     }
 }
