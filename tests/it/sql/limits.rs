@@ -95,13 +95,10 @@ fn the_command_says_what_to_do() {
         assert_eq!(code, 15, "{said}");
         assert!(said.contains("_global/USER_INFO/ADMIN changed since the plan was made"), "{said}");
         // An answer that does not come, from a server that is gone then.
-        let proxy = Proxy::start(db.server.port(), When::Says("COMMIT"), How::Unanswered, true, None);
+        let proxy = Proxy::start(db.server.port(), When::Commits, How::Unanswered, true, None);
         let (code, said) = run(folder.path(), &["restore", "latest", "--store", &proxy.url(&url)]);
         assert_eq!(code, 20, "{said}");
         assert!(said.contains("it is not known whether") && said.contains("the checkpoint was kept"), "{said}");
-        // It was done, in fact: the checkpoint of it is there.
-        let (code, said) = run(folder.path(), &["undo", "--store", &proxy.url(&url)]);
-        assert_eq!(code, 20, "{said}");
         drop(proxy);
         assert_eq!(run(folder.path(), &["restore", "latest", "--store", &url, "--dry-run"]), (0, String::new()));
     }
@@ -130,23 +127,16 @@ fn a_document_that_is_too_large_for_the_server_is_named() {
     let target = filled(Kind::MySql, NEW);
     change(&target, NEW);
     let before = everything(&target, NEW);
-    for _ in 0..2 {
-        match store_error(restore_db(&target, &repo, &snap, &restoring(Mode::Merge))) {
-            Error::NoRow { path, why } => {
-                assert_eq!(path, "_global/USER_GROUP/LARGE");
-                let limit = (16 << 20) - (64 << 10);
-                assert!(why.contains(&format!("the server takes {limit} at most")), "{why}");
-                assert!(why.contains("raise max_allowed_packet"), "{why}");
-            }
-            other => panic!("{other:?}"),
+    match store_error(restore_db(&target, &repo, &snap, &restoring(Mode::Merge))) {
+        Error::NoRow { path, why } => {
+            assert_eq!(path, "_global/USER_GROUP/LARGE");
+            let limit = (16 << 20) - (64 << 10);
+            assert!(why.contains(&format!("the server takes {limit} at most")), "{why}");
+            assert!(why.contains("raise max_allowed_packet"), "{why}");
         }
+        other => panic!("{other:?}"),
     }
     assert!(everything(&target, NEW) == before);
-    // Where there is no such limit it is a row as others.
-    let target = scratch_database(Kind::PostgreSql);
-    empty(&target, NEW);
-    restore_db(&target, &repo, &snap, &restoring(Mode::Merge)).unwrap();
-    assert!(contents(&dump(&target, ID)) == contents(&dump(&db, ID)));
 }
 
 #[test]

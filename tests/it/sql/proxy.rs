@@ -15,6 +15,8 @@ pub(crate) enum When {
     Sent(u64),
     /// When a client is about to say this.
     Says(&'static str),
+    /// When a client is about to commit.
+    Commits,
 }
 
 /// What becomes of the connection.
@@ -48,6 +50,7 @@ struct Shared {
     trap: Mutex<Option<Trap>>,
     // Later connections are refused once the trap was sprung.
     refuses_after: bool,
+    is_done: AtomicBool,
     is_closed: AtomicBool,
 }
 
@@ -63,7 +66,8 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let trap = Mutex::new(Some(Trap { when, how, act }));
         let (sent, is_closed) = (AtomicU64::new(0), AtomicBool::new(false));
-        let shared = Arc::new(Shared { server, sent, trap, refuses_after, is_closed });
+        let is_done = AtomicBool::new(false);
+        let shared = Arc::new(Shared { server, sent, trap, refuses_after, is_done, is_closed });
         let own = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -93,9 +97,15 @@ impl Proxy {
         self.shared.sent.load(Ordering::SeqCst)
     }
 
-    /// Tells whether the place was reached.
-    pub(crate) fn is_sprung(&self) -> bool {
-        self.shared.trap.lock().unwrap().is_none()
+    /// Lets nothing happen any more; tells whether the place was reached, once what was to be done there is done.
+    pub(crate) fn finish(&self) -> bool {
+        if self.shared.trap.lock().unwrap().take().is_some() {
+            return false;
+        }
+        while !self.shared.is_done.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
     }
 }
 
@@ -118,6 +128,8 @@ impl Shared {
                 let is_here = before <= limit && limit < before + said.len() as u64;
                 is_here.then(|| usize::try_from(limit - before).unwrap())
             }
+            // As one message of PostgreSQL, or of MySQL.
+            When::Commits => [&b"Q\0\0\0\x0bCOMMIT\0"[..], b"\x07\0\0\0\x03COMMIT"].contains(&said).then_some(0),
             When::Says(text) => said.windows(text.len()).any(|some| some == text.as_bytes()).then_some(0),
         };
         at.and_then(|at| Some((at, trap.take()?)))
@@ -132,6 +144,8 @@ impl Shared {
 
 /// Carries what client and server say until one of them ends it.
 fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
+    // What is said is said at once.
+    [&client, &server].into_iter().for_each(|stream| stream.set_nodelay(true).unwrap());
     let is_mute = Arc::new(AtomicBool::new(false));
     let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
     let mute = is_mute.clone();
@@ -171,7 +185,10 @@ fn spring(
     (before, after): (&[u8], &[u8]),
     is_mute: &AtomicBool,
 ) -> bool {
-    let act = || trap.act.into_iter().for_each(|act| act());
+    let act = || {
+        trap.act.into_iter().for_each(|act| act());
+        shared.is_done.store(true, Ordering::SeqCst);
+    };
     let mut tell = |text: &[u8]| server.write_all(text).is_ok();
     match trap.how {
         How::Goes => {

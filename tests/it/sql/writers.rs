@@ -18,7 +18,7 @@ use super::restoring::{NEW, Shape, filled, restore_db, restoring, restoring_proj
 use crate::support::create;
 
 /// Restores of each kind that must have been done before it is enough, if time allows.
-const ENOUGH: u64 = 4;
+const ENOUGH: u64 = 8;
 const TIME: Duration = Duration::from_secs(8);
 
 /// The counter that one of the writers counts in.
@@ -59,7 +59,7 @@ fn restores_and_writers_do_not_undo_each_other() {
                         model_unit(&mut client, project, n).unwrap();
                         n += 1;
                         // Now and then there is a pause, in which a restore has its chance.
-                        thread::sleep(Duration::from_millis(if n % 4 == 0 { 120 } else { 3 }));
+                        thread::sleep(Duration::from_millis(if n % 4 == 0 { 70 } else { 3 }));
                     }
                     n - first
                 })
