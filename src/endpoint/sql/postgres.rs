@@ -420,7 +420,9 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8], piece: usize) -> std::io::Result<Vec<(Option<i64>, Option<Vec<u8>>)>> {
+    type Found = (Option<i64>, Option<Vec<u8>>);
+
+    fn read(bytes: &[u8], piece: usize) -> std::io::Result<Vec<Found>> {
         let mut stream = std::io::BufReader::with_capacity(piece, bytes);
         let mut rows = Vec::new();
         let mut reader = CopyReader { stream: &mut stream, pending: Vec::new() };
