@@ -202,7 +202,10 @@ fn connections_that_the_server_ends_change_nothing_or_all() {
         assert!(ended.contains(&Ended::Failed), "{kind:?}: {ended:?}");
         for how in [How::Goes, How::Unanswered] {
             let db = swing.db.clone();
-            let act = Box::new(move || assert!(db.kill_connections() > 0));
+            // The connection may have ended by itself when all was done.
+            let act = Box::new(move || {
+                db.kill_connections();
+            });
             let proxy = swing.proxy(When::Commits, how, false, Some(act));
             swing.swing(proxy, "", |_, _| ());
         }

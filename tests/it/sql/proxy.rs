@@ -51,6 +51,8 @@ struct Shared {
     // Later connections are refused once the trap was sprung.
     refuses_after: bool,
     is_done: AtomicBool,
+    /// Whether that failed.
+    has_failed: AtomicBool,
     is_closed: AtomicBool,
 }
 
@@ -66,8 +68,8 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let trap = Mutex::new(Some(Trap { when, how, act }));
         let (sent, is_closed) = (AtomicU64::new(0), AtomicBool::new(false));
-        let is_done = AtomicBool::new(false);
-        let shared = Arc::new(Shared { server, sent, trap, refuses_after, is_done, is_closed });
+        let (is_done, has_failed) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Arc::new(Shared { server, sent, trap, refuses_after, is_done, has_failed, is_closed });
         let own = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -105,6 +107,7 @@ impl Proxy {
         while !self.shared.is_done.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(5));
         }
+        assert!(!self.shared.has_failed.load(Ordering::SeqCst), "what was to be done at this place failed");
         true
     }
 }
@@ -186,7 +189,10 @@ fn spring(
     is_mute: &AtomicBool,
 ) -> bool {
     let act = || {
-        trap.act.into_iter().for_each(|act| act());
+        // Whoever waits for this must not wait for ever when it fails.
+        let acted =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| trap.act.into_iter().for_each(|act| act())));
+        shared.has_failed.store(acted.is_err(), Ordering::SeqCst);
         shared.is_done.store(true, Ordering::SeqCst);
     };
     let mut tell = |text: &[u8]| server.write_all(text).is_ok();
