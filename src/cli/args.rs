@@ -1,6 +1,6 @@
 //! The arguments of every command. Their doc comments are the help texts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use metastash::endpoint::location::Reading;
@@ -11,6 +11,7 @@ use metastash::ops::check::Part;
 use metastash::platform::kylin::layout::{Layout, Level};
 use metastash::repo::snapshot::Reference;
 
+use super::exit::Usage;
 use super::forget::ForgetArgs;
 use super::values::{Place, Side, parse_label, parse_moment, parse_part, parse_path, parse_share, parse_tag};
 use super::watch::WatchArgs;
@@ -113,11 +114,11 @@ pub(crate) enum Command {
     Snapshots(SnapshotsArgs),
     /// List the documents of a snapshot
     #[command(after_help = "Examples:\n  metastash ls latest\n  metastash ls --long 7d41a2:sales/model\n  \
-                            metastash ls sales/MODEL --at '2026-11-24 10:00'")]
+                            metastash ls sales/MODEL --at 2026-11-24T10:00")]
     Ls(LsArgs),
     /// Print one document of a snapshot
     #[command(after_help = "Examples:\n  metastash cat latest:sales/model/orders.json\n  \
-                            metastash cat sales/MODEL/orders --at '#4711'")]
+                            metastash cat sales/MODEL/orders --at 4711")]
     Cat(CatArgs),
     /// Show what became of one document: when, by whom, in which transaction
     ///
@@ -139,7 +140,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  metastash restore latest --dry-run\n  \
                             metastash restore before-upgrade --after-truncate\n  \
                             metastash restore 7d41a2 --project sales --store /data/metadata\n  \
-                            metastash restore --at '2026-11-24 10:00' --project sales")]
+                            metastash restore --at 2026-11-24T10:00 --project sales")]
     Restore(RestoreArgs),
     /// Put back the store as it was before the last restore
     ///
@@ -443,14 +444,14 @@ pub(crate) struct DoctorArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(allow_missing_positional = true)]
 pub(crate) struct ExportArgs {
     /// Snapshot: first digits of an id, a label, `latest` or `latest~N`; with --at, one of the store whose history is meant
+    // With --at alone what comes first is DEST: `place` tells the two apart.
     #[arg(value_name = "SNAP", required_unless_present = "at")]
-    pub snapshot: Option<Reference>,
+    first: Option<PathBuf>,
     /// Where to write it; must not exist yet
-    #[arg(value_name = "DEST")]
-    pub destination: PathBuf,
+    #[arg(value_name = "DEST", required_unless_present = "at")]
+    second: Option<PathBuf>,
     #[command(flatten)]
     pub at: AtArgs,
     /// Files in folders, or a zip: DEST itself if its name ends in .zip, else one in the folder DEST
@@ -459,6 +460,19 @@ pub(crate) struct ExportArgs {
     /// This project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
+}
+
+impl ExportArgs {
+    /// Returns the snapshot, if one is named, and the place to write to.
+    pub(crate) fn place(&self) -> Result<(Option<Reference>, &Path), Usage> {
+        let (snapshot, destination) = match (&self.first, &self.second) {
+            (Some(first), Some(second)) => (Some(first), second),
+            (Some(first), None) if self.at.at.is_some() => (None, first),
+            _ => return Err(Usage("the place to write to is missing".to_owned())),
+        };
+        let snapshot = snapshot.map(|name| name.to_string_lossy().parse().map_err(Usage)).transpose()?;
+        Ok((snapshot, destination))
+    }
 }
 
 /// How an export is written.

@@ -22,15 +22,16 @@ use super::{at, open};
 pub(crate) fn run(args: &ExportArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let began = Instant::now();
     let repo = open::repository(global)?;
+    let (named, path) = args.place()?;
     let (snapshot, is_partial) =
-        at::named_or_at(&repo, args.snapshot.as_ref(), &args.at, args.project.as_ref(), global, output, progress)?;
+        at::named_or_at(&repo, named.as_ref(), &args.at, args.project.as_ref(), global, output, progress)?;
     let scope = args.project.clone().unwrap_or_else(|| snapshot.manifest.scope.clone());
-    let destination = Destination::new(&args.destination, args.format, &snapshot)?;
+    let destination = Destination::new(path, args.format, &snapshot)?;
     let targets: Vec<&dyn Target> = destination.targets.iter().map(|target| &**target).collect();
     let report = export(&repo, &snapshot, &scope, &targets, progress)?;
     destination.finish()?;
     progress.clear();
-    let code = show(&report, &snapshot, &scope, args, began.elapsed().as_secs_f64(), output)?;
+    let code = show(&report, &snapshot, &scope, path, began.elapsed().as_secs_f64(), output)?;
     Ok(if is_partial { Code::Unread } else { code })
 }
 
@@ -130,7 +131,7 @@ fn show(
     report: &ExportReport,
     snapshot: &Snapshot,
     scope: &Scope,
-    args: &ExportArgs,
+    path: &Path,
     seconds: f64,
     output: &Output,
 ) -> Result<Code> {
@@ -149,14 +150,14 @@ fn show(
         "exported {}{of} of snapshot {} to {}: {}, {seconds:.2} s",
         count(report.documents, "document"),
         short(&snapshot.id),
-        args.destination.display(),
+        path.display(),
         bytes(report.bytes),
     ))?;
     output.message(
         "export_summary",
         json!({
             "snapshot": snapshot.id.to_string(),
-            "destination": args.destination.display().to_string(),
+            "destination": path.display().to_string(),
             "layout": snapshot.manifest.layout,
             "project": scope.prefix().map(|name| String::from_utf8_lossy(name).into_owned()),
             "documents": report.documents,

@@ -158,6 +158,8 @@ impl Repository {
     fn require_lasting(&self, snapshot: &Snapshot) -> Result<()> {
         let index = self.index()?;
         let lasts = |kind, chunk: &ChunkId| lasts(&index, kind, chunk, snapshot);
+        let archive = snapshot.manifest.archive.iter().flat_map(|archive| &archive.chunks);
+        archive.into_iter().try_for_each(|chunk| lasts(FrameKind::Documents, chunk))?;
         let tree = self.tree(&snapshot.manifest.tree)?;
         lasts(FrameKind::Trees, &tree.id)?;
         for run in &tree.runs {
@@ -169,7 +171,10 @@ impl Repository {
             let Some(document) = entry.document() else { continue };
             document.chunks().try_for_each(|chunk| lasts(FrameKind::Documents, &chunk))?;
         }
-        Ok(())
+        // What is gone of the log already costs no document, and is no reason to keep these away.
+        let archive = snapshot.manifest.archive.iter().flat_map(|archive| &archive.chunks);
+        let mut left = archive.filter(|chunk| index.locate(FrameKind::Documents, chunk).next().is_some());
+        left.try_for_each(|chunk| lasts(FrameKind::Documents, chunk))
     }
 
     /// Returns a complaint about each file among the records whose name is not that of one.

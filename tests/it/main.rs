@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test whose stage can't be set up should fail where that is noticed")]
 
 mod arrows;
+mod at;
 mod cli;
 mod conformance;
 mod counts;
@@ -11,6 +12,7 @@ mod damage;
 mod directory;
 mod forget;
 mod formats;
+mod formats_database;
 mod guards;
 mod kylin;
 mod retention;

@@ -171,7 +171,7 @@ fn judge(status: u16, body: &[u8]) -> Result<(), ReloadError> {
 }
 
 fn shortened(said: &str) -> String {
-    said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SAID_CHARS_MAX).collect()
+    said.trim_end_matches('.').chars().map(|c| if c.is_control() { ' ' } else { c }).take(SAID_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

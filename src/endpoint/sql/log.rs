@@ -381,7 +381,12 @@ fn touch(schema: &Schema, key: &[u8], said: &Said, wanted: &mut Wanted) -> Optio
         Home::Key => path(name).into_iter().collect(),
         // Which project has this UUID is seen when all are known.
         Home::ProjectUuid => path(GLOBAL.as_bytes()).into_iter().collect(),
-        Home::Field(_) => said.projects.iter().filter(|project| is_project(project)).filter_map(|p| path(p)).collect(),
+        Home::Field(_) => {
+            let named = said.projects.iter().filter(|project| is_project(project)).filter_map(|project| path(project));
+            let named: Vec<EntryPath> = named.collect();
+            // The record of a removal names the project of its transaction: from any place it tells the rest of the path.
+            if named.is_empty() { path(GLOBAL.as_bytes()).into_iter().collect() } else { named }
+        }
     };
     // A key that can be no path is in no snapshot either.
     EntryPath::new(name).ok()?;

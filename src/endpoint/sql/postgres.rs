@@ -24,6 +24,11 @@ const STATEMENTS_MAX: usize = 200;
 /// What a message to the server may hold at most, less what surrounds a value.
 const MESSAGE_BYTES_MAX: u64 = (1 << 30) - (1 << 20);
 
+/// How the driver says that there is no password. It has no kind for that.
+const NO_PASSWORD: &str = "password missing";
+/// In a database whose texts are any bytes, lets them through as they are.
+const ANY_BYTES: &str = "SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) WHERE pg_catalog.getdatabaseencoding() = 'SQL_ASCII'";
+
 struct PostgresSession {
     client: Client,
     statements: HashMap<String, Statement>,
@@ -56,7 +61,7 @@ pub(super) fn connect(database: &Database) -> SqlResult<Box<dyn Session>> {
         _ => config.ssl_mode(SslMode::Require).connect(MakeRustlsConnect::new(client_config(&database.tls)?)),
     };
     let mut client = client.map_err(|error| to_sql_error(&error))?;
-    let mut settings = format!("SET lock_timeout = {}", timeouts.lock_secs.saturating_mul(1000));
+    let mut settings = format!("{ANY_BYTES}; SET lock_timeout = {}", timeouts.lock_secs.saturating_mul(1000));
     if let Some(secs) = timeouts.statement_secs {
         settings.push_str(&format!("; SET statement_timeout = {}", secs.saturating_mul(1000)));
     }
@@ -93,8 +98,12 @@ fn to_sql_error(error: &::postgres::Error) -> SqlError {
             message.push_str(text);
         }
     }
-    let is_io =
-        std::iter::successors(error.source(), |cause| (*cause).source()).any(|cause| cause.is::<std::io::Error>());
+    if message.ends_with(NO_PASSWORD) {
+        let message = "the server asks for a password, and none was given".to_owned();
+        return SqlError { fault: Fault::Denied, message };
+    }
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    let is_io = causes.any(<dyn StdError>::is::<std::io::Error>);
     let is_lost = error.is_closed() || is_io || message.contains("error connecting") || message.contains("timeout");
     SqlError { fault: if is_lost { Fault::Unreachable } else { Fault::Other }, message }
 }
@@ -411,7 +420,9 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8], piece: usize) -> std::io::Result<Vec<(Option<i64>, Option<Vec<u8>>)>> {
+    type Found = (Option<i64>, Option<Vec<u8>>);
+
+    fn read(bytes: &[u8], piece: usize) -> std::io::Result<Vec<Found>> {
         let mut stream = std::io::BufReader::with_capacity(piece, bytes);
         let mut rows = Vec::new();
         let mut reader = CopyReader { stream: &mut stream, pending: Vec::new() };

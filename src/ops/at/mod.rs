@@ -7,6 +7,8 @@
 mod places;
 mod records;
 pub mod replay;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use super::fetch::content_of;
 use super::history::{History, version_of};
 use super::{Author, Error, Result};
 use crate::model::entry::{Document, Encoding, Entry};
-use crate::model::log::{Moment, Replayed, utc};
+use crate::model::log::{LogRecord, Moment, Replayed, utc};
 use crate::model::merge::Pair;
 use crate::model::path::{EntryPath, escape};
 use crate::model::scope::Scope;
@@ -28,7 +30,7 @@ use crate::repo::snapshot::{Reason, Snapshot};
 use crate::repo::tree::{Tree, differences};
 use crate::repo::writer::Claims;
 
-use places::Places;
+use places::{Owners, Places};
 use records::{Bracket, Found};
 use replay::{After, Before, State, replay, up_to};
 use write::{New, Outcome};
@@ -124,60 +126,85 @@ pub fn materialize(
     let claims = Claims::begin(repo)?;
     let bracket = Bracket::find(repo, history, moment)?;
     let (base, position) = bracket.base;
-    let is_beside_older =
-        bracket.end().and_then(|end| end.manifest.position.as_ref()).is_some_and(|end| end.beside != position.beside);
-    let report = |snapshot: Snapshot, is_new, replayed: Replayed| AtReport {
-        snapshot,
+    let mut report = AtReport {
+        snapshot: base.clone(),
         base: base.clone(),
-        is_new,
-        records: replayed.records,
-        last: replayed.last,
+        is_new: false,
+        records: 0,
+        last: position.last,
         split: None,
-        is_beside_older,
+        is_beside_older: false,
         gaps: Vec::new(),
     };
-    let as_base = Replayed { moment, last: position.last, records: 0 };
     if bracket.is_exact(moment) {
-        return Ok(AtReport { is_beside_older: false, ..report(base.clone(), false, as_base) });
+        return Ok(report);
     }
+    let beside = bracket.end().and_then(|end| end.manifest.position.as_ref()).map(|end| end.beside);
+    report.is_beside_older = beside.is_some_and(|beside| beside != position.beside);
     if let Some((snapshot, replayed)) = made_before(repo, base, moment)? {
-        return Ok(report(snapshot, false, replayed));
+        return Ok(AtReport { snapshot, records: replayed.records, last: replayed.last, ..report });
     }
     let layout: Layout = base.manifest.layout.parse().map_err(|_| Error::NoLog { store: history.store.clone() })?;
     let mut found = bracket.records(repo, moment)?;
     let taken = up_to(moment, std::mem::take(&mut found.records));
-    let last = taken.records.last().map_or(position.last, |record| record.id.max(position.last));
-    let replayed = Replayed { moment, last, records: taken.records.len() as u64 };
+    report.split = taken.split;
+    report.records = taken.records.len() as u64;
+    report.last = taken.records.last().map_or(position.last, |record| record.id.max(position.last));
+    let scan_ms = time_of(moment, &taken.records, base);
     let tree = repo.tree(&base.manifest.tree)?;
-    let after = bracket.end().map(|end| repo.tree(&end.manifest.tree)).transpose()?;
-    let time_ms = match moment {
-        Moment::Time(time_ms) => time_ms,
-        Moment::Record(_) => taken.records.iter().map(|record| record.time_ms).max().unwrap_or(base.manifest.scan_ms),
-    };
-    monitor.start(Task::Compare, Some(replayed.records));
-    let places = Places::find(repo, &tree, layout, &taken.records)?;
-    let states = replay(taken.records, |key| before(repo, &places, key))?;
-    let mut work = Work { repo, layout, gaps: found.gaps.clone(), changes: BTreeMap::new() };
-    work.place(&places, states)?;
-    if let (Some(end), Some(after)) = (bracket.end(), &after) {
-        work.verify(&tree, end, after, &found)?;
-    }
-    if monitor.is_interrupted() {
-        return Err(Error::Interrupted);
-    }
-    let Work { gaps, changes, .. } = work;
+    let (changes, gaps) = changes(repo, layout, &tree, bracket.end(), taken.records, found, monitor)?;
     if !gaps.is_empty() && !options.allow_gaps {
         return Err(Error::Gaps { moment, gaps });
     }
     gaps.iter().for_each(|gap| monitor.problem(&problem(gap)));
     if changes.is_empty() && gaps.is_empty() {
-        return Ok(AtReport { split: taken.split, ..report(base.clone(), false, replayed) });
+        return Ok(report);
     }
-    let unread = gaps.iter().filter(|gap| matches!(gap, Gap::Document { .. })).count().max(gaps.len().min(1)) as u64;
-    let unread = unread + base.manifest.counts.unread;
-    let plan = write::Plan { base, tree: &tree, replayed, scan_ms: time_ms, unread, author: &options.author };
+    let documents = gaps.iter().filter(|gap| matches!(gap, Gap::Document { .. })).count();
+    let plan = write::Plan {
+        base,
+        tree: &tree,
+        replayed: Replayed { moment, last: report.last, records: report.records },
+        scan_ms,
+        unread: base.manifest.counts.unread + documents.max(gaps.len().min(1)) as u64,
+        author: &options.author,
+    };
     let snapshot = write::write(repo, &claims, &plan, changes)?;
-    Ok(AtReport { split: taken.split, gaps, ..report(snapshot, true, replayed) })
+    Ok(AtReport { snapshot, is_new: true, gaps, ..report })
+}
+
+/// Returns the time of a state, in milliseconds since 1970.
+fn time_of(moment: Moment, records: &[LogRecord], base: &Snapshot) -> i64 {
+    match moment {
+        Moment::Time(time_ms) => time_ms,
+        Moment::Record(_) => records.iter().map(|record| record.time_ms).max().unwrap_or(base.manifest.scan_ms),
+    }
+}
+
+/// What is at each path that records change, and what is not known.
+type Changes = (BTreeMap<EntryPath, Outcome>, Vec<Gap>);
+
+/// Finds out what records make of the tree of the base. `end` is the snapshot after the moment.
+fn changes(
+    repo: &Repository,
+    layout: Layout,
+    tree: &Tree,
+    end: Option<&Snapshot>,
+    records: Vec<LogRecord>,
+    mut found: Found,
+    monitor: &dyn Monitor,
+) -> Result<Changes> {
+    monitor.start(Task::Compare, None);
+    let places = Places::find(repo, tree, layout, &records)?;
+    let states = replay(records, |key| before(repo, &places, key))?;
+    let mut work = Work { repo, layout, gaps: std::mem::take(&mut found.gaps), changes: BTreeMap::new() };
+    work.place(&places, states)?;
+    if let Some(end) = end {
+        let after = repo.tree(&end.manifest.tree)?;
+        work.verify(tree, end, &after, &found)?;
+        work.adopt(end, &after)?;
+    }
+    if monitor.is_interrupted() { Err(Error::Interrupted) } else { Ok((work.changes, work.gaps)) }
 }
 
 fn problem(gap: &Gap) -> Problem {
@@ -231,41 +258,38 @@ impl Work<'_> {
         }
         let owners = owners.unwrap_or_default();
         for (key, after) in states {
-            let entry = places.entry(&key);
-            let (state, unknown) = match &after.state {
-                State::Unknown { id, time_ms, why, before } => (before.as_deref(), Some((*id, *time_ms, why.clone()))),
-                state => (Some(state), None),
-            };
-            let mut path = entry.map(|entry| entry.path.clone());
-            let content = match state {
-                Some(State::Present { content, .. }) => Some(content),
-                _ => None,
-            };
-            if let Some(content) = content {
-                match places.path(&key, &after, content, &owners) {
-                    Some(path_now) => path = Some(path_now),
-                    None => self.unknown(&escape(&key), Some((after.id, after.time_ms)), "it is no document of Kylin"),
-                }
-            }
-            if let Some((id, time_ms, why)) = unknown {
-                let name = path.as_ref().map_or_else(|| escape(&key), ToString::to_string);
-                self.unknown(&name, Some((id, time_ms)), &why);
-            }
-            let is_gone =
-                matches!(state, Some(State::Removed)) || content.is_some() && entry.map(|e| &e.path) != path.as_ref();
-            if let Some(entry) = entry.filter(|_| is_gone) {
-                self.changes.insert(entry.path.clone(), Outcome::Removed);
-            }
-            if let (Some(State::Present { version, content }), Some(path)) = (state, path) {
-                let encoding = entry.map_or(Encoding::Kylin, |entry| entry.encoding);
-                let (version, content) = (*version, content.clone());
-                self.changes.insert(
-                    path,
-                    Outcome::New(New { version, content, encoding, time_ms: after.time_ms, id: after.id }),
-                );
-            }
+            self.place_one(places, &owners, &key, after);
         }
         Ok(())
+    }
+
+    fn place_one(&mut self, places: &Places<'_>, owners: &Owners, key: &[u8], after: After) {
+        let entry = places.entry(key);
+        let name = || entry.map_or_else(|| escape(key), |entry| entry.path.to_string());
+        let (id, time_ms, project) = (after.id, after.time_ms, after.project);
+        let state = match after.state {
+            State::Unknown { id, time_ms, why, before } => {
+                self.unknown(&name(), Some((id, time_ms)), &why);
+                // It stays as it was last known.
+                let Some(before) = before else { return };
+                *before
+            }
+            state => state,
+        };
+        let is_removed = matches!(state, State::Removed);
+        if let State::Present { version, content } = state {
+            let Some(path) = places.path(key, project.as_deref(), &content, owners) else {
+                self.unknown(&name(), Some((id, time_ms)), "it is no document of Kylin");
+                return;
+            };
+            if let Some(entry) = entry.filter(|entry| entry.path != path) {
+                self.changes.insert(entry.path.clone(), Outcome::Removed);
+            }
+            let encoding = entry.map_or(Encoding::Kylin, |entry| entry.encoding);
+            self.changes.insert(path, Outcome::New(New { version, content, encoding, time_ms, id }));
+        } else if let Some(entry) = entry.filter(|_| is_removed) {
+            self.changes.insert(entry.path.clone(), Outcome::Removed);
+        }
     }
 
     /// Notes that a document is not known, once.
@@ -309,11 +333,12 @@ impl Work<'_> {
             };
             self.unknown(&path.to_string(), None, &why);
         }
-        self.adopt(&id, after)
+        Ok(())
     }
 
     /// Takes over what the snapshot after the moment holds in the same version: there are its bytes as they were stored.
-    fn adopt(&mut self, id: &str, after: &Tree) -> Result<()> {
+    fn adopt(&mut self, end: &Snapshot, after: &Tree) -> Result<()> {
+        let id = end.id.short();
         let paths: Vec<EntryPath> = self.changes.keys().cloned().collect();
         let entries = self.repo.entries_at(after, &paths)?;
         for (path, entry) in paths.into_iter().zip(entries) {

@@ -24,7 +24,7 @@ pub(super) struct Places<'a> {
 }
 
 /// Permissions go by the UUID of a project: whose they are. Nothing, if several projects have it.
-type Owners = HashMap<Vec<u8>, Option<Vec<u8>>>;
+pub(super) type Owners = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl<'a> Places<'a> {
     /// Looks for the documents that records speak of.
@@ -70,15 +70,16 @@ impl<'a> Places<'a> {
         self.entries.get(key)
     }
 
-    /// Returns where the document of a key is after what became of it; nothing for a key that is none of the layout's.
-    pub(super) fn path(&self, key: &[u8], after: &After, content: &[u8], owners: &Owners) -> Option<EntryPath> {
+    /// Returns where the document of a key is that has this content, and of which records name this project; nothing for a key
+    /// that is none of the layout's.
+    pub(super) fn path(&self, key: &[u8], named: Option<&str>, content: &[u8], owners: &Owners) -> Option<EntryPath> {
         let name = self.layout.name_of_key(key)?;
         if let Place::OfProject(uuid) = self.layout.place(&name) {
             return Some(self.layout.path_in(&name, owners.get(&*uuid).cloned().flatten().as_deref()));
         }
         let field = self.layout.project_field(&name);
         let told = field.and_then(|field| text_field(content, field).ok().map(Cow::into_owned));
-        let project = told.or_else(|| after.project.clone());
+        let project = told.or_else(|| named.map(str::to_owned));
         let path = self.layout.path_in(&name, project.as_deref().map(str::as_bytes));
         Some(match self.entry(key) {
             Some(entry) if project.is_none() => entry.path.clone(),

@@ -165,7 +165,3 @@ fn unknown(earlier: Option<After>, id: u64, time_ms: i64, why: String) -> State 
         state => State::Unknown { id, time_ms, why, before: state.map(Box::new) },
     }
 }
-
-#[cfg(test)]
-#[path = "replay_tests.rs"]
-mod tests;

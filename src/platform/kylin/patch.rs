@@ -231,8 +231,9 @@ mod tests {
             };
             let patch = Value::from(steps.iter().map(step).collect::<Vec<_>>());
             let mut expected = document.clone();
+            // The other way to call it takes back what it did before a step that failed, and gives up over that.
             let theirs = serde_json::from_value(patch.clone()).is_ok_and(|patch: json_patch::Patch| {
-                json_patch::patch(&mut expected, &patch).is_ok()
+                json_patch::patch_unsafe(&mut expected, &patch).is_ok()
             });
             match text(&document.to_string(), &patch.to_string()) {
                 Ok(made) => {

@@ -144,7 +144,7 @@ fn replayed(stored: StoredReplayed) -> Result<Replayed> {
     Ok(Replayed { moment, last, records })
 }
 
-fn archive(stored: StoredArchive) -> Result<LogArchive> {
+fn archive(stored: &StoredArchive) -> Result<LogArchive> {
     let chunk = |id: &ByteBuf| id_bytes(id, "a chunk id").map(ChunkId::from_bytes);
     Ok(LogArchive {
         after: stored.after,
@@ -236,7 +236,7 @@ pub fn decode(file: &[u8], codec: &Codec) -> Result<Manifest> {
             skipped: stored.skipped,
         },
         position: stored.position.map(LogPosition::from),
-        archive: stored.archive.map(archive).transpose()?,
+        archive: stored.archive.as_ref().map(archive).transpose()?,
         verified: path(stored.verified)?,
     })
 }

@@ -260,7 +260,7 @@ fn flags_that_contradict_each_other_or_are_unknown() {
         ("backup --store store --parent x", "error: unexpected argument '--parent' found"),
         ("prune", "error: unrecognized subcommand 'prune'"),
         ("ls", "error: the following required arguments were not provided:"),
-        ("ls :NOTES", "error: invalid value ':NOTES' for '<SNAP[:PATH]>': a snapshot cannot be named by an empty text"),
+        ("ls :NOTES", "error: invalid value ':NOTES' for '[SNAP[:PATH]]': a snapshot cannot be named by an empty text"),
         (
             "check --read-data=4/3",
             "error: invalid value '4/3' for '--read-data[=<N/M>]': `N/M` is expected, with N from 1 to M",
@@ -290,7 +290,7 @@ fn path_that_is_not_in_the_snapshot() {
         "ls latest:../NOTES",
         2,
         &lines(&format!(
-            "error: invalid value 'latest:../NOTES' for '<SNAP[:PATH]>': `../NOTES` is not a usable path: {WHY}\n{HELP}"
+            "error: invalid value 'latest:../NOTES' for '[SNAP[:PATH]]': `../NOTES` is not a usable path: {WHY}\n{HELP}"
         )),
     );
 }

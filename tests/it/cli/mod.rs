@@ -1,5 +1,6 @@
 //! The command line: output, exit codes, and that what is refused changes nothing.
 
+mod at;
 mod at_once;
 mod bad_input;
 mod damage;

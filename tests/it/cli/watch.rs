@@ -136,8 +136,8 @@ fn run_that_is_interrupted_leaves_nothing_half_done() {
             assert_eq!(stderr, "error: interrupted\n");
             caught += 1;
         } else {
-            // Before it looks after signals, or when all was done.
-            assert!(status.code().is_none_or(|code| code == 0), "{status:?} {stderr}");
+            // Before it looks after signals, or when all was done; then it may have found that nobody listens any more.
+            assert!(status.code().is_none_or(|code| code == 0 || code == 141), "{status:?} {stderr}");
         }
         let ran = sandbox.run("check --repo r");
         assert!(ran.code == 0 || ran.code == 10, "{}{}", ran.stdout, ran.stderr);

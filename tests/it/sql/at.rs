@@ -249,10 +249,10 @@ fn documents_come_and_go_with_their_projects() {
         let orphan = format!("_global/OBJECT_ACL/{uuid}");
         let owned = [format!("fresh/OBJECT_ACL/{uuid}"), "fresh/PROJECT/fresh".to_owned()];
         let full = [&owned[..], &["fresh/SEGMENT/s-1".to_owned()]].concat();
-        assert_eq!(paths(last[0]), [orphan.clone()]);
+        assert_eq!(paths(last[0]), std::slice::from_ref(&orphan));
         assert_eq!(paths(last[1]), owned);
-        for n in 2..5 {
-            assert_eq!(paths(last[n]), full, "{n}");
+        for last in &last[2..5] {
+            assert_eq!(paths(*last), full, "{last}");
         }
         for state in stage.states.iter().rev().take(6) {
             let report = stage.at(Moment::Record(state.last)).unwrap();

@@ -80,13 +80,13 @@ impl Swing {
         let is_sprung = proxy.finish();
         drop(proxy);
         mend(&self.db, is_sprung);
-        self.judge(before, &result.map(drop))
+        self.judge(&before, &result.map(drop))
     }
 
     #[track_caller]
     fn judge(
         &mut self,
-        before: (super::kylin_db::Rows, Vec<super::restoring::Record>, Vec<Vec<super::connection::Value>>),
+        before: &(super::kylin_db::Rows, Vec<super::restoring::Record>, Vec<Vec<super::connection::Value>>),
         result: &ops::Result<()>,
     ) -> Ended {
         wait_until_alone(&self.db);
@@ -101,8 +101,8 @@ impl Swing {
         };
         match ended {
             Ended::Done => assert!(is_planned, "it said that it was done"),
-            Ended::Failed => assert!(after == before, "it said that it failed: {result:?}"),
-            Ended::Unknown => assert!(is_planned || after == before, "neither nor"),
+            Ended::Failed => assert!(after == *before, "it said that it failed: {result:?}"),
+            Ended::Unknown => assert!(is_planned || after == *before, "neither nor"),
         }
         if is_planned {
             self.at = 1 - self.at;
@@ -253,7 +253,7 @@ fn a_process_that_is_killed_changes_nothing_or_all() {
         for _ in 0..2 {
             run(&["backup", "--store", &swing.db.url()]);
             let list = run(&["snapshots", "--json"]);
-            let newest = list.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).last();
+            let newest = list.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).next_back();
             ids.push((swing.at, newest.unwrap()["id"].as_str().unwrap().to_owned()));
             swing.measure();
         }
@@ -281,7 +281,7 @@ fn a_process_that_is_killed_changes_nothing_or_all() {
                 source: metastash::endpoint::sql::SqlError { fault: Fault::Other, message: String::new() },
             };
             let was_at = swing.at;
-            swing.judge(before, &Err(unknown.into()));
+            swing.judge(&before, &Err(unknown.into()));
             done += u32::from(swing.at != was_at);
             // Whatever it left behind is in nobody's way.
             run(&["check"]);

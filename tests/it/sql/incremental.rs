@@ -260,7 +260,7 @@ impl<'d> Units<'d> {
         self.client
             .transaction("_global", |unit| match unit.read(&name)? {
                 None => unit.create(&name, &json!({ "uuid": random_uuid(), "value": n })),
-                Some(_) if n % 3 == 0 => unit.delete(&name).map(drop),
+                Some(_) if n.is_multiple_of(3) => unit.delete(&name).map(drop),
                 Some(_) => unit.update(&name, |json| json["value"] = json!(n)),
             })
             .unwrap();
@@ -329,7 +329,7 @@ fn what_the_log_says_is_all_that_happened() {
         let mut units = Units::new(&db, generation, 20 + kind as u64);
         back_up(&db, &repo, &by_log());
         let (mut seen, mut reads) = (0, 0);
-        for step in 0..60 {
+        for step in 0..45 {
             (0..1 + units.dice.below(6)).for_each(|_| units.work());
             let report = back_up(&db, &repo, &by_log());
             match &report.following {
@@ -341,11 +341,11 @@ fn what_the_log_says_is_all_that_happened() {
             }
             reads += report.read;
             assert_holds(&repo, &report.snapshot, &dump(&db, ID));
-            if step % 4 == 0 {
+            if step % 9 == 0 {
                 assert_as_fresh(&db, &repo, &report);
             }
         }
-        assert!(seen > 25 && reads > 100, "{seen} {reads}");
+        assert!(seen > 18 && reads > 70, "{seen} {reads}");
         assert_sound(&repo);
     }
 }

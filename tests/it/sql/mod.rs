@@ -7,14 +7,14 @@
 #![allow(dead_code, reason = "the stage offers more than each test needs, and is also used for benches")]
 
 mod advice;
-mod beside;
-mod conflict;
-mod crash;
-mod cross;
 mod at;
 mod backup;
+mod beside;
+mod conflict;
 pub(crate) mod connection;
 mod consistent;
+mod crash;
+mod cross;
 pub(crate) mod encoding;
 mod generations;
 mod incremental;
@@ -34,5 +34,5 @@ mod saving;
 pub(crate) mod servers;
 mod stage;
 mod stage_kylin;
-mod writers;
 mod stores;
+mod writers;

@@ -59,7 +59,7 @@ fn restores_and_writers_do_not_undo_each_other() {
                         model_unit(&mut client, project, n).unwrap();
                         n += 1;
                         // Now and then there is a pause, in which a restore has its chance.
-                        thread::sleep(Duration::from_millis(if n % 4 == 0 { 70 } else { 3 }));
+                        thread::sleep(Duration::from_millis(if n.is_multiple_of(4) { 70 } else { 3 }));
                     }
                     n - first
                 })

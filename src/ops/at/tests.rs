@@ -6,7 +6,7 @@ use proptest::prelude::{Just, Strategy, prop, prop_oneof};
 use proptest::proptest;
 use serde_json::{Value, json};
 
-use super::{After, Before, State, replay, up_to};
+use super::replay::{After, Before, State, replay, up_to};
 use crate::model::log::{LogChange, LogRecord, Moment};
 
 fn record(id: u64, key: &str, change: LogChange, version: Option<i64>) -> LogRecord {
