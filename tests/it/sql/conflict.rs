@@ -13,6 +13,7 @@ use super::connection::{BOTH, Kind};
 use super::kylin_client::KylinClient;
 use super::kylin_db::{ID, contents, dump};
 use super::meanwhile::Meanwhile;
+use super::proxy::{How, Proxy, When};
 use super::restoring::{
     NEW, Nodes, Shape, at, beside, everything, filled, filled_beside, open_at, restore_db, restore_to, restoring,
     restoring_project, snapshot, store_error,
@@ -261,6 +262,47 @@ fn wait_for_waiter(db: &Db) {
     while db.number(sql) == 0 {
         assert!(Instant::now() < until, "nobody waits");
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_row_that_comes_at_the_last_moment_is_a_change() {
+    // With MySQL nobody can: the gap in which the row would be is locked.
+    let db = filled(Kind::PostgreSql, NEW);
+    let (_, repo) = create();
+    let keys = keys(NEW);
+    put(&db, keys.removed, keys.one);
+    let snap = snapshot(&db, &repo);
+    remove(&db, keys.removed);
+    let url = db.url();
+    let act = move || {
+        let json = document(keys.removed, keys.one);
+        let mut client = KylinClient::open(&url, ID).unwrap();
+        client.transaction(keys.one, |unit| unit.create(keys.removed, &json)).unwrap();
+    };
+    let place = When::Says("INSERT INTO \"kylin_metadata_model\"");
+    let proxy = Proxy::start(db.server.port(), place, How::Goes, false, Some(Box::new(act)));
+    let store = open_at(&proxy.url(&db.url()), &snap.manifest.layout).unwrap();
+    let error = store_error(restore_to(&store, &repo, &snap, &restoring(Mode::Merge)));
+    assert!(proxy.finish() && matches!(error, Error::Changed { .. }), "{error:?}");
+    assert_eq!(dump(&db, ID)[keys.removed].mvcc, 0);
+}
+
+#[test]
+fn of_two_restores_at_once_one_is_done() {
+    for (kind, shape) in shapes() {
+        let keys = keys(shape);
+        let db = filled(kind, shape);
+        let (_, repo) = create();
+        put(&db, keys.changed, keys.one);
+        let snap = snapshot(&db, &repo);
+        touch(&db, keys.changed);
+        put(&db, keys.added, keys.one);
+        let store =
+            Meanwhile::new(at(&db), || drop(restore_db(&db, &repo, &snap, &restoring(Mode::Truncate)).unwrap()));
+        let error = store_error(restore_to(&store, &repo, &snap, &restoring(Mode::Truncate)));
+        assert!(matches!(error, Error::Changed { .. }), "{error:?}");
+        assert_eq!(dump(&db, ID)[keys.changed].mvcc, 2);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::endpoint::sql::session::{Cell, Param, Session, list, marks};
 use crate::endpoint::{Error, Put, Removal};
 use crate::model::entry::Encoding;
 use crate::model::hash::ContentId;
-use crate::model::path::EntryPath;
+use crate::model::path::{EntryPath, escape};
 use crate::monitor::Monitor;
 use crate::platform::kylin::encoding::{decode, encode};
 use crate::platform::kylin::layout::Layout;
@@ -217,7 +217,18 @@ impl Change<'_> {
     fn require_free(&mut self, number: u8, work: &Work) -> Attempt<()> {
         let (listing, table, name) = (self.staging.listing, self.schema.table(number), self.name(number));
         let key = table.key_and_content().0;
-        let going: HashSet<Vec<u8>> = work.deletes.iter().map(|n| self.listed_key(table, *n)).collect();
+        let mut going: HashSet<Vec<u8>> = HashSet::new();
+        if table.holds == Holds::Old {
+            going.extend(work.deletes.iter().map(|n| old_key(listing, *n)));
+        }
+        let rows = &listing.rows;
+        let is_going = |key: &[u8]| match table.holds {
+            Holds::Old => going.contains(key),
+            // They are in the order of their ids.
+            _ => rows
+                .find(number, key)
+                .is_some_and(|n| work.deletes.binary_search_by_key(&rows.id(n), |n| rows.id(*n)).is_ok()),
+        };
         for some in work.inserts.chunks(ROWS_AT_ONCE) {
             let keys: Vec<Vec<u8>> = some.iter().map(|put| self.key(&self.staging.puts[*put])).collect();
             let params: Vec<Param<'_>> = keys.iter().map(|key| Param::Bytes(key)).collect();
@@ -226,20 +237,18 @@ impl Change<'_> {
             self.session
                 .query(&sql, &params, &mut |row| taken.extend(row[0].bytes().map(<[u8]>::to_vec)))
                 .map_err(at("lock rows of"))?;
-            if let Some(taken) = taken.into_iter().find(|taken| !going.contains(taken)) {
-                let put = keys.iter().position(|key| *key == taken);
-                let put = &self.staging.puts[put.map_or(some[0], |at| some[at])];
-                // A column of MySQL may take two keys for the same: the server found another than was asked for.
-                let is_like = |key: &&Vec<u8>| {
-                    String::from_utf8_lossy(key).to_lowercase() == String::from_utf8_lossy(&taken).to_lowercase()
-                };
-                let alike = keys.iter().position(|key| is_like(&key)).map_or(put, |at| &self.staging.puts[some[at]]);
-                if !keys.contains(&taken) && listing.rows.find(number, &taken).is_some() {
-                    let why = format!("the table takes its key for that of {}", crate::model::path::escape(&taken));
-                    return Err(no_row(alike, why));
-                }
-                return Err(changed(&put.path));
+            let Some(taken) = taken.into_iter().find(|taken| !is_going(taken)) else { continue };
+            if let Some(at) = keys.iter().position(|key| *key == taken) {
+                return Err(changed(&self.staging.puts[some[at]].path));
             }
+            // A column of MySQL takes keys for the same that differ in case: it found another than was asked for.
+            let lower = |key: &[u8]| String::from_utf8_lossy(key).to_lowercase();
+            let alike = keys.iter().position(|key| lower(key) == lower(&taken)).unwrap_or_default();
+            let put = &self.staging.puts[some[alike]];
+            if listing.rows.find(number, &taken).is_some() {
+                return Err(no_row(put, format!("the table takes its key for that of {}", escape(&taken))));
+            }
+            return Err(changed(&put.path));
         }
         Ok(())
     }

@@ -217,7 +217,8 @@ impl SqlStaging<'_> {
                 thread::sleep(Duration::from_millis(PAUSE_MS << attempt));
                 continue;
             };
-            let is_over = told.is_held && session.hold(told.unit).is_ok();
+            // A copy of the server that only follows may not have it yet: it does not begin to write.
+            let is_over = told.is_held && session.begin_write().is_ok() && session.hold(told.unit).is_ok();
             let Some(log) = log else { return Err(unknown(error)) };
             let sql = format!("SELECT COUNT(*) FROM {} WHERE unit_id = ?", told.schema.quoted(&log.name));
             let mut count = 0;
