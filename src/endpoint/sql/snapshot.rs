@@ -67,6 +67,8 @@ impl Snapshot {
                         sessions.open -= 1;
                         // The server may allow no more connections: those there are will do.
                         sessions.max = sessions.open;
+                        // If there is none left, those who wait must learn of it, too.
+                        self.returned.notify_all();
                         if sessions.open == 0 {
                             return Err(error);
                         }
