@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::follow::{self, Following, Share};
 use super::settle::{adopt, scan_settled};
-use super::survey::{Change, Outcome, Survey};
+use super::survey::{Change, Outcome, Survey, Trust};
 use super::{Author, Error, Result, contents};
 use crate::endpoint::{self, Listing, Source};
 use crate::model::entry::Entry;
@@ -194,8 +194,7 @@ pub(super) fn backup_listed(
 
     let mut writer = Writer::begin(&claims)?;
     let mut report = Progress::new(&*listing, unsettled);
-    // With `force` the stored copy of each is verified, too.
-    let due = if options.force { std::collections::HashMap::new() } else { std::mem::take(&mut survey.due) };
+    let due = std::mem::take(&mut survey.due);
     contents::store(repo, &*listing, &reads, &claims, &due, monitor, |batch| {
         for frame in batch.frames {
             writer.put_documents(frame)?;
@@ -222,7 +221,7 @@ pub(super) fn backup_listed(
     remarks.append(&mut report.behind);
     remarks.iter().for_each(|remark| monitor.problem(remark));
     report.following = following;
-    report.verified = share.entries.len() as u64;
+    report.verified = due.len() as u64;
     if let Some(parent) = parent.as_ref().filter(|parent| report.may_skip(parent, &tree, options, reason)) {
         return Ok((report.finish(parent.snapshot.clone(), false, 0, remarks), listing));
     }
@@ -418,12 +417,16 @@ fn survey_if_readable(
     share: &Share,
 ) -> Result<(Survey, Option<Parent>)> {
     let is_settled = options.scope != Scope::System;
-    let is_due = |path: &EntryPath| options.force || share.has(path);
+    let trust = |path: &EntryPath| match share.has(path) {
+        _ if options.force => Trust::None,
+        true => Trust::Verify,
+        false => Trust::Full,
+    };
     let before = parent.as_ref().map(|parent| parent.entries(repo, listing, options)).transpose()?;
-    match Survey::begin(listing, before.into_iter().flatten(), is_settled, is_due) {
+    match Survey::begin(listing, before.into_iter().flatten(), is_settled, trust) {
         // A listing of changes is of no use without what they are compared with.
         Err(Error::Repository(error)) if error.is_damage() && parent.is_some() && listing.touched().is_none() => {
-            Ok((Survey::begin(listing, std::iter::empty(), is_settled, is_due)?, None))
+            Ok((Survey::begin(listing, std::iter::empty(), is_settled, trust)?, None))
         }
         result => Ok((result?, parent)),
     }

@@ -22,6 +22,17 @@ const UNREAD: u32 = 2;
 /// The first of the numbers of documents that were read.
 const READ: u32 = 3;
 
+/// How far a stamp that equals that of the parent is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The document need not be read.
+    Full,
+    /// It is read, and should be what the parent has: it is relied on for that.
+    Verify,
+    /// It is read as if there were no parent, and its stored copy verified.
+    None,
+}
+
 /// Which documents must be read, and what came of it.
 pub(super) struct Survey {
     known: Vec<u32>,
@@ -49,13 +60,13 @@ struct Rare {
 }
 
 impl Survey {
-    /// Looks at the stamps: what equals that of the parent need not be read, unless it is due to be. Where all is settled,
+    /// Looks at the stamps: what equals that of the parent need not be read, as far as it is trusted. Where all is settled,
     /// what has another path now is gone from where it was.
     pub(super) fn begin(
         listing: &dyn Listing,
         before: impl Iterator<Item = repo::Result<Entry>>,
         is_settled: bool,
-        is_due: impl Fn(&EntryPath) -> bool,
+        trust: impl Fn(&EntryPath) -> Trust,
     ) -> Result<Self> {
         let mut survey = Self {
             known: vec![NOTHING; listing.len()],
@@ -86,9 +97,12 @@ impl Survey {
             match (found.size, entry.document()) {
                 (Some(_), Some(document)) => {
                     same_documents += 1;
-                    if is_due(&entry.path) {
-                        keep_due(&mut survey.due, listing, n, &entry, document.content);
-                    } else if listing.proves(n, &entry) && listing.recall(n, &entry.path) {
+                    let trust = trust(&entry.path);
+                    if trust == Trust::None || !listing.proves(n, &entry) {
+                        // It is read, whatever it was.
+                    } else if trust == Trust::Verify {
+                        survey.due.insert(u32::try_from(n).expect("fewer than 2^32 entries"), document.content);
+                    } else if listing.recall(n, &entry.path) {
                         survey.known[n] = UNCHANGED;
                         survey.unchanged += 1;
                     }
@@ -195,13 +209,6 @@ impl Survey {
         let is_behind =
             change == Change::Content && before.as_ref().is_some_and(|before| before.stamp.proves_unchanged(&stamp));
         Outcome { change, now: Some(now), before, is_behind }
-    }
-}
-
-/// Keeps the content that a document had, if it should have it still.
-fn keep_due(due: &mut HashMap<u32, ContentId>, listing: &dyn Listing, n: usize, entry: &Entry, content: ContentId) {
-    if listing.proves(n, entry) {
-        due.insert(u32::try_from(n).expect("fewer than 2^32 entries"), content);
     }
 }
 
