@@ -269,17 +269,12 @@ pub trait Source: Sync {
     /// was told to the monitor.
     fn scan(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>>;
 
-    /// Lists only what may have changed since a place in the store's own log of changes, and `besides` the documents at
-    /// these paths that had these stamps.
+    /// Lists only what may have changed since a place in the store's own log of changes, and those of `besides`, kept
+    /// earlier, that are not proven to be as they were, contents and all.
     ///
     /// # Errors
     /// When the store can't be listed at all. That its log does not tell is no error.
-    fn scan_since(
-        &self,
-        _since: &LogPosition,
-        _besides: &[(EntryPath, Stamp)],
-        _monitor: &dyn Monitor,
-    ) -> Result<Since> {
+    fn scan_since(&self, _since: &LogPosition, _besides: &[Entry], _monitor: &dyn Monitor) -> Result<Since> {
         Ok(Since::Unknown("the store has no log of changes".to_owned()))
     }
 }
@@ -432,6 +427,15 @@ pub trait Listing: Send + Sync {
     /// Returns the listing as what it is, for the store that made it.
     fn as_any(&self) -> Option<&dyn std::any::Any> {
         None
+    }
+
+    /// Looks at the contents of documents that were kept earlier, and returns which of these entries are not proven to be
+    /// in the store as they were.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn unproven(&self, entries: &[Entry], _monitor: &dyn Monitor) -> Result<Vec<usize>> {
+        Ok((0..entries.len()).collect())
     }
 
     /// Returns a reader of documents, for one thread.

@@ -122,6 +122,13 @@ pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     }
 }
 
+/// Returns a number by which paths of which it is not the same are in the order of [`EntryPath`].
+pub fn order_prefix(path: &[u8]) -> u64 {
+    let mut prefix = [0; 8];
+    prefix.iter_mut().zip(path).for_each(|(to, byte)| *to = rank(*byte));
+    u64::from_be_bytes(prefix)
+}
+
 /// Compares the path of `name` in `directory` (which is empty at the top level) with another, in the same order.
 pub fn compare_joined(directory: &[u8], name: &[u8], path: &[u8]) -> Ordering {
     if directory.is_empty() {

@@ -1,16 +1,16 @@
 //! Backup: list the store, compare with the parent snapshot, read what may have changed, store what is new, commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::follow::{self, Following, Share};
 use super::settle::{adopt, scan_settled};
-use super::survey::{Change, Outcome, Survey, Trust};
+use super::survey::{Change, Outcome, Survey};
 use super::{Author, Error, Result, contents};
 use crate::endpoint::{self, Listing, Source};
 use crate::model::entry::Entry;
 use crate::model::hash::SnapshotId;
-use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem, Severity};
 use crate::repo::snapshot::{Counts, Manifest, Reason, Snapshot};
@@ -18,8 +18,13 @@ use crate::repo::tree::{self, Tree, TreeWriter};
 use crate::repo::writer::{Claims, Writer};
 use crate::repo::{self, Repository};
 
-/// Changes of up to this many entries are held in memory and written as a run; more are streamed into a new tree.
+/// Changes of up to this many entries are held in memory and written as a run, if they are few beside the tree; more are
+/// streamed into a new tree.
 const CHANGES_HELD_MAX: usize = 200_000;
+/// Changes are few if there is no more than one for so many documents. A run of more would soon be folded into the rest anyway.
+const DOCUMENTS_FOR_A_CHANGE: u64 = 8;
+/// So many changes are always few.
+const CHANGES_HELD_ALWAYS: usize = 1000;
 
 /// Of so many parts one is verified in each backup, unless it is told otherwise.
 pub const VERIFY_OF: u64 = 30;
@@ -146,7 +151,7 @@ pub fn plan_backup(
     let parent = Parent::find(repo, source, options)?;
     let (listing, _) = list(source, repo, options, monitor, || source.scan(&options.scope, monitor))?;
     require_project(source, &*listing, options)?;
-    let (survey, parent) = survey_if_readable(repo, &*listing, parent, options, &Share::none(None))?;
+    let (survey, parent) = survey_if_readable(repo, &*listing, parent, options)?;
     let reads = survey.to_read(&*listing);
     guard_empty(&*listing, &survey, reads.len(), options)?;
     Ok(BackupPlan {
@@ -188,14 +193,14 @@ pub(super) fn backup_listed(
     if reason == Reason::Backup {
         require_project(source, &*listing, options)?;
     }
-    let (mut survey, parent) = survey_if_readable(repo, &*listing, parent, options, &share)?;
+    let (mut survey, parent, unproven) = survey_and_verify(repo, &*listing, parent, options, &share, monitor)?;
     let reads = survey.to_read(&*listing);
     guard_empty(&*listing, &survey, reads.len(), options)?;
 
     let mut writer = Writer::begin(&claims)?;
     let mut report = Progress::new(&*listing, unsettled);
-    let due = std::mem::take(&mut survey.due);
-    contents::store(repo, &*listing, &reads, &claims, &due, monitor, |batch| {
+    report.count_verified(&share, &unproven);
+    contents::store(repo, &*listing, &reads, &claims, monitor, |batch| {
         for frame in batch.frames {
             writer.put_documents(frame)?;
         }
@@ -221,7 +226,6 @@ pub(super) fn backup_listed(
     remarks.append(&mut report.behind);
     remarks.iter().for_each(|remark| monitor.problem(remark));
     report.following = following;
-    report.verified = due.len() as u64;
     if let Some(parent) = parent.as_ref().filter(|parent| report.may_skip(parent, &tree, options, reason)) {
         return Ok((report.finish(parent.snapshot.clone(), false, 0, remarks), listing));
     }
@@ -414,22 +418,46 @@ fn survey_if_readable(
     listing: &dyn Listing,
     parent: Option<Parent>,
     options: &BackupOptions,
-    share: &Share,
 ) -> Result<(Survey, Option<Parent>)> {
-    let is_settled = options.scope != Scope::System;
-    let trust = |path: &EntryPath| match share.has(path) {
-        _ if options.force => Trust::None,
-        true => Trust::Verify,
-        false => Trust::Full,
-    };
+    let (is_settled, believes_stamps) = (options.scope != Scope::System, !options.force);
     let before = parent.as_ref().map(|parent| parent.entries(repo, listing, options)).transpose()?;
-    match Survey::begin(listing, before.into_iter().flatten(), is_settled, trust) {
+    match Survey::begin(listing, before.into_iter().flatten(), is_settled, believes_stamps) {
         // A listing of changes is of no use without what they are compared with.
         Err(Error::Repository(error)) if error.is_damage() && parent.is_some() && listing.touched().is_none() => {
-            Ok((Survey::begin(listing, std::iter::empty(), is_settled, trust)?, None))
+            Ok((Survey::begin(listing, std::iter::empty(), is_settled, believes_stamps)?, None))
         }
         result => Ok((result?, parent)),
     }
+}
+
+/// Does that, and looks at a share of the contents meanwhile: what is not as the parent has it will be read, whatever its
+/// stamp says. Returns with the survey which of the share that is.
+fn survey_and_verify(
+    repo: &Repository,
+    listing: &dyn Listing,
+    parent: Option<Parent>,
+    options: &BackupOptions,
+    share: &Share,
+    monitor: &dyn Monitor,
+) -> Result<(Survey, Option<Parent>, BTreeSet<usize>)> {
+    let (surveyed, unproven) = thread::scope(|scope| {
+        let verifying = scope.spawn(|| match listing.touched() {
+            _ if share.entries.is_empty() => Ok(Vec::new()),
+            // The rest was looked at before, or it would be listed.
+            Some(_) => Ok((0..)
+                .zip(&share.entries)
+                .filter(|(_, entry)| listing.find(&entry.path, 0).is_some())
+                .map(|(n, _)| n)
+                .collect()),
+            None => listing.unproven(&share.entries, monitor),
+        });
+        let surveyed = survey_if_readable(repo, listing, parent, options);
+        (surveyed, verifying.join().expect("a thread that reads does not panic"))
+    });
+    let (mut survey, parent) = surveyed?;
+    let unproven: BTreeSet<usize> = unproven?.into_iter().collect();
+    unproven.iter().for_each(|n| survey.distrust(listing, &share.entries[*n].path));
+    Ok((survey, parent, unproven))
 }
 
 fn guard_empty(listing: &dyn Listing, survey: &Survey, reads: usize, options: &BackupOptions) -> Result<()> {
@@ -482,6 +510,16 @@ impl Progress {
         }
     }
 
+    fn count_verified(&mut self, share: &Share, unproven: &BTreeSet<usize>) {
+        self.verified = share.entries.len() as u64;
+        for (n, entry) in share.entries.iter().enumerate() {
+            if !unproven.contains(&n) {
+                self.read += 1;
+                self.bytes_read += entry.document().map_or(0, |document| document.size);
+            }
+        }
+    }
+
     fn count_read(&mut self, stored: Option<&contents::Stored>) {
         if let Some(stored) = stored {
             self.read += 1;
@@ -517,7 +555,11 @@ impl Progress {
         }
         let before = parent.map(|parent| repo.entries(&parent.tree, &options.scope)).into_iter().flatten();
         let results = survey.results(listing, before).map(|outcome| outcome.inspect(|outcome| self.count(outcome)));
-        if let Some(parent) = over.filter(|_| survey.different <= CHANGES_HELD_MAX) {
+        let few = |tree: &Tree| {
+            let few = usize::try_from(tree.documents() / DOCUMENTS_FOR_A_CHANGE).unwrap_or(usize::MAX);
+            few.clamp(CHANGES_HELD_ALWAYS, CHANGES_HELD_MAX)
+        };
+        if let Some(parent) = over.filter(|parent| survey.different <= few(&parent.tree)) {
             let records: Result<Vec<_>> =
                 results.filter_map(|outcome| outcome.map(Outcome::into_record).transpose()).collect();
             return Ok(tree::update(repo, writer, &parent.tree, &records?)?);

@@ -5,7 +5,6 @@
 //! disk and frame. Waves of batches run in parallel, while the thread that asked writes the frames of the wave before,
 //! in order. Large documents are cut by content and go through on their own, a few pieces at a time.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -69,8 +68,6 @@ struct Session<'a> {
     repo: &'a Repository,
     listing: &'a dyn Listing,
     claims: &'a Claims<'a>,
-    /// Contents that documents of these numbers had in the parent, which is relied on for them if they have them still.
-    known: &'a HashMap<u32, ContentId>,
     monitor: &'a dyn Monitor,
     /// Empty builders whose buffers are used again: fresh ones of this size cost a page fault every 4 KiB.
     frames: Mutex<Vec<FrameBuilder>>,
@@ -82,7 +79,6 @@ pub(super) fn store(
     listing: &dyn Listing,
     reads: &[Read],
     claims: &Claims<'_>,
-    known: &HashMap<u32, ContentId>,
     monitor: &dyn Monitor,
     mut take: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
@@ -90,7 +86,7 @@ pub(super) fn store(
         return Ok(());
     }
     monitor.start(Task::Store, Some(reads.len() as u64));
-    let session = Session { repo, listing, claims, known, monitor, frames: Mutex::default() };
+    let session = Session { repo, listing, claims, monitor, frames: Mutex::default() };
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(1);
         scope.spawn(move || {
@@ -151,7 +147,7 @@ impl Session<'_> {
             let start = frame.raw_bytes();
             match reader.read(read.n as usize, WHOLE_BYTES_MAX, frame.raw()) {
                 Ok(Outcome::Read(stamp)) => {
-                    let document = self.keep_or_drop(&mut frame, start, read.n)?;
+                    let document = self.keep_or_drop(&mut frame, start)?;
                     batch.documents.push((*read, Some(Stored { document, stamp })));
                 }
                 // It grew since it was listed: it goes through on its own, between what comes before and after it.
@@ -177,12 +173,11 @@ impl Session<'_> {
     }
 
     /// Makes the bytes that were read into a frame a chunk of it, or takes them out if they are stored already.
-    fn keep_or_drop(&self, frame: &mut FrameBuilder, start: usize, n: u32) -> Result<Document> {
+    fn keep_or_drop(&self, frame: &mut FrameBuilder, start: usize) -> Result<Document> {
         let content = &frame.raw()[start..];
         let document = Document { content: ContentId::of(content), size: content.len() as u64, pieces: Box::default() };
         let chunk = ChunkId::of_whole(document.content);
-        let is_known = self.known.get(&n) == Some(&document.content);
-        if !is_known && self.claims.claim(FrameKind::Documents, &chunk) {
+        if self.claims.claim(FrameKind::Documents, &chunk) {
             frame.keep(&chunk, start);
         } else {
             frame.drop_from(start);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Result;
 use crate::endpoint::{self, Listing, Source, Touched};
-use crate::model::entry::{Entry, Stamp};
+use crate::model::entry::Entry;
 use crate::model::log::LogRecord;
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
@@ -32,21 +32,17 @@ pub enum Following {
 
 /// The documents whose contents are looked at though nothing says that they changed: a share of all, another one each time.
 pub(super) struct Share {
-    /// They come after this path.
-    after: Option<EntryPath>,
-    /// The last of them; nothing if there are none.
-    last: Option<EntryPath>,
     /// Whether the last document of all is among them.
     has_end: bool,
-    /// Each with its stamp.
-    pub entries: Vec<(EntryPath, Stamp)>,
+    /// As the snapshot has them.
+    pub entries: Vec<Entry>,
     /// Where the next share begins.
     pub next: Option<EntryPath>,
 }
 
 impl Share {
     pub(super) fn none(next: Option<EntryPath>) -> Self {
-        Self { after: None, last: None, has_end: false, entries: Vec::new(), next }
+        Self { has_end: false, entries: Vec::new(), next }
     }
 
     /// Chooses one of `of` parts of a snapshot's documents. It begins where the last one ended, or, where no one keeps note
@@ -57,7 +53,7 @@ impl Share {
         if count == 0 {
             return Ok(share);
         }
-        share.after = if anywhere {
+        let after = if anywhere {
             let mut drawn = [0; 8];
             // Without a random number the share is the first one: better than none.
             let _ = getrandom::fill(&mut drawn);
@@ -65,17 +61,16 @@ impl Share {
         } else {
             snapshot.manifest.verified.clone()
         };
-        let is_full = match share.after.clone() {
-            Some(after) => share.fill(repo.entries_after(tree, &after), count)?,
+        let is_full = match &after {
+            Some(after) => share.fill(repo.entries_after(tree, after), count)?,
             None => share.fill(repo.entries(tree, &Scope::System), count)?,
         };
         share.has_end = !is_full;
-        if let Some(after) = share.after.clone().filter(|_| anywhere && !is_full) {
+        if let Some(after) = after.filter(|_| anywhere && !is_full) {
             let before = repo.entries(tree, &Scope::System);
             share.fill(before.take_while(|entry| entry.as_ref().map_or(true, |entry| entry.path <= after)), count)?;
         }
-        share.last = share.entries.last().map(|(path, _)| path.clone());
-        share.next = if is_full { share.last.clone() } else { None };
+        share.next = share.entries.last().filter(|_| is_full).map(|entry| entry.path.clone());
         Ok(share)
     }
 
@@ -89,7 +84,7 @@ impl Share {
             if self.entries.len() as u64 >= count {
                 return Ok(true);
             }
-            self.entries.push((entry.path, entry.stamp));
+            self.entries.push(entry);
         }
         Ok(false)
     }
@@ -97,13 +92,6 @@ impl Share {
     /// Tells whether the last document of all is one of them.
     pub(super) fn ends_round(&self) -> bool {
         self.has_end && !self.entries.is_empty()
-    }
-
-    /// Tells whether a document is one of them.
-    pub(super) fn has(&self, path: &EntryPath) -> bool {
-        let Some(last) = &self.last else { return false };
-        let Some(after) = &self.after else { return path <= last };
-        if last <= after { path > after || path <= last } else { path > after && path <= last }
     }
 }
 

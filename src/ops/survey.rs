@@ -22,17 +22,6 @@ const UNREAD: u32 = 2;
 /// The first of the numbers of documents that were read.
 const READ: u32 = 3;
 
-/// How far a stamp that equals that of the parent is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// The document need not be read.
-    Full,
-    /// It is read, and should be what the parent has: it is relied on for that.
-    Verify,
-    /// It is read as if there were no parent, and its stored copy verified.
-    None,
-}
-
 /// Which documents must be read, and what came of it.
 pub(super) struct Survey {
     known: Vec<u32>,
@@ -44,8 +33,6 @@ pub(super) struct Survey {
     pub unchanged: u64,
     /// Entries that are not as in the parent, as far as can be told before reading; none only if that is certain.
     pub different: usize,
-    /// What the parent has of documents that are read only to verify that.
-    pub due: HashMap<u32, ContentId>,
     /// Contents of the documents that were read.
     read: Vec<ContentId>,
     /// What only few of them have.
@@ -60,13 +47,13 @@ struct Rare {
 }
 
 impl Survey {
-    /// Looks at the stamps: what equals that of the parent need not be read, as far as it is trusted. Where all is settled,
+    /// Looks at the stamps: what equals that of the parent need not be read, if stamps are believed. Where all is settled,
     /// what has another path now is gone from where it was.
     pub(super) fn begin(
         listing: &dyn Listing,
         before: impl Iterator<Item = repo::Result<Entry>>,
         is_settled: bool,
-        trust: impl Fn(&EntryPath) -> Trust,
+        believes_stamps: bool,
     ) -> Result<Self> {
         let mut survey = Self {
             known: vec![NOTHING; listing.len()],
@@ -74,7 +61,6 @@ impl Survey {
             removed: 0,
             unchanged: 0,
             different: 0,
-            due: HashMap::new(),
             read: Vec::new(),
             rare: HashMap::new(),
         };
@@ -95,14 +81,9 @@ impl Survey {
             }
             let found = listing.facts(n);
             match (found.size, entry.document()) {
-                (Some(_), Some(document)) => {
+                (Some(_), Some(_)) => {
                     same_documents += 1;
-                    let trust = trust(&entry.path);
-                    if trust == Trust::None || !listing.proves(n, &entry) {
-                        // It is read, whatever it was.
-                    } else if trust == Trust::Verify {
-                        survey.due.insert(u32::try_from(n).expect("fewer than 2^32 entries"), document.content);
-                    } else if listing.recall(n, &entry.path) {
+                    if believes_stamps && listing.proves(n, &entry) && listing.recall(n, &entry.path) {
                         survey.known[n] = UNCHANGED;
                         survey.unchanged += 1;
                     }
@@ -123,6 +104,14 @@ impl Survey {
         survey.different += usize::try_from(documents.saturating_sub(survey.unchanged)).unwrap_or(usize::MAX);
         survey.different += directories.saturating_sub(same_directories);
         Ok(survey)
+    }
+
+    /// Has a document read after all whose stamp proved it unchanged.
+    pub(super) fn distrust(&mut self, listing: &dyn Listing, path: &EntryPath) {
+        let Some(n) = listing.find(path, 0).filter(|n| self.known[*n] == UNCHANGED) else { return };
+        self.known[n] = NOTHING;
+        self.unchanged -= 1;
+        self.different += 1;
     }
 
     /// Returns the documents to read, in the order of their numbers.

@@ -8,6 +8,7 @@ use super::rows::{Row, Rows};
 use super::schema::{Holds, Schema, Table};
 use super::session::{Cell, Shape};
 use super::snapshot::Snapshot;
+use super::verify;
 use crate::endpoint::{Error, Facts, Listing, LogRecords, Reader, Result, Touched};
 use crate::model::entry::{Encoding, Entry, Stamp};
 use crate::model::log::LogPosition;
@@ -261,8 +262,9 @@ pub(super) fn is_key(key: &[u8]) -> bool {
     !matches!(key, b"" | b"." | b"..") && key.len() <= 4096 && !key.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
-/// Returns the query that lists the rows of a table, in the shape of [`KEY_SHAPE`]; `below` is its end, if it has one.
-pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, below: &str) -> String {
+/// Returns the query that lists the rows of a table, in the shape of [`KEY_SHAPE`] and `more` columns; `below` is its end, if
+/// it has one.
+pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, more: &[&str], below: &str) -> String {
     let text = |column: &str| match schema.dialect {
         Dialect::PostgreSql => format!("{column}::text"),
         // Bytes are not converted, or what is no UTF-8 in them would be lost.
@@ -307,7 +309,8 @@ pub(super) fn key_query(schema: &Schema, number: u8, table: &Table, below: &str)
     let number = int(&number.to_string());
     let size = int(&format!("COALESCE(OCTET_LENGTH({size}), 0)"));
     let name = schema.quoted(&table.name);
-    format!("SELECT {number}, {id}, {key}, {project}, {version}, {time}, {size} FROM {name}{below}")
+    let more: String = more.iter().map(|column| format!(", {column}")).collect();
+    format!("SELECT {number}, {id}, {key}, {project}, {version}, {time}, {size}{more} FROM {name}{below}")
 }
 
 impl SqlListing {
@@ -392,8 +395,8 @@ impl Listing for SqlListing {
         Box::new(self.rows.order().iter().copied().filter(|n| self.is_in_scope(*n as usize)))
     }
 
-    fn find(&self, path: &EntryPath, _near: usize) -> Option<usize> {
-        self.find_row(path)
+    fn find(&self, path: &EntryPath, near: usize) -> Option<usize> {
+        self.rows.find_near(path, near).or_else(|| self.find_row(path))
     }
 
     fn recall(&self, n: usize, path: &EntryPath) -> bool {
@@ -438,6 +441,10 @@ impl Listing for SqlListing {
     fn is_racy(&self, _: &Stamp) -> bool {
         // A version moves with each change, however fast they follow.
         false
+    }
+
+    fn unproven(&self, entries: &[Entry], monitor: &dyn Monitor) -> Result<Vec<usize>> {
+        verify::unproven(&self.snapshot, &self.schema, entries, monitor)
     }
 
     fn reader(&self) -> Box<dyn Reader + '_> {

@@ -13,7 +13,7 @@ use super::schema::{Holds, Schema, Table};
 use super::session::{Cell, Param, list, marks};
 use super::snapshot::Snapshot;
 use crate::endpoint::{LogRecords, Result, Touched};
-use crate::model::entry::Stamp;
+use crate::model::entry::Entry;
 use crate::model::log::{LogChange, LogPosition, LogRecord, OpenIds};
 use crate::model::path::{EntryPath, escape};
 use crate::platform::kylin::encoding::{Decoded, decode};
@@ -239,14 +239,8 @@ fn beside(snapshot: &Snapshot, schema: &Schema) -> Result<u64> {
     Ok(mark_of(&states.into_iter().map(|state| Cell::Int(state.cast_signed())).collect::<Vec<_>>()))
 }
 
-/// Finds out what changed since a position. `besides` is looked at, too.
-pub(super) fn changes(
-    snapshot: &Snapshot,
-    schema: &Schema,
-    since: &LogPosition,
-    besides: &[(EntryPath, Stamp)],
-    now_ms: i64,
-) -> Result<Changes> {
+/// Finds out what changed since a position.
+pub(super) fn changes(snapshot: &Snapshot, schema: &Schema, since: &LogPosition, now_ms: i64) -> Result<Changes> {
     let unknown = |why: String| Ok(Changes::Unknown(why));
     let Some(log) = &schema.log else { return unknown("there is no audit log any more".to_owned()) };
     let Some(end) = end_of(snapshot, schema, log)? else { return unknown("the audit log is empty".to_owned()) };
@@ -304,10 +298,6 @@ pub(super) fn changes(
                 wanted.whole.insert(number);
             }
         }
-    }
-    for (path, stamp) in besides {
-        touched.push(Touched::Document { paths: vec![path.clone()], is_new: true });
-        wanted.add(schema, path, stamp);
     }
     let position = LogPosition { last, mark: end.mark, open: still_open, tops, beside };
     Ok(Changes::These { touched, wanted, position })
@@ -427,7 +417,7 @@ fn unaccounted(
 
 impl Wanted {
     /// Adds the row that an entry of a snapshot was made of.
-    fn add(&mut self, schema: &Schema, path: &EntryPath, stamp: &Stamp) {
+    pub(super) fn add(&mut self, schema: &Schema, Entry { path, stamp, .. }: &Entry) {
         if schema.is_old() {
             if let Some(name) = Layout::Old.name_of(path) {
                 self.keys.entry(0).or_default().insert([b"/", name.as_bytes()].concat());
@@ -450,7 +440,7 @@ impl Wanted {
         for number in std::mem::take(&mut all) {
             let table = schema.table(number);
             let mut run = |below: &str, params: &[Param<'_>]| {
-                let sql = key_query(schema, number, table, below);
+                let sql = key_query(schema, number, table, &[], below);
                 snapshot.run(|session| match params {
                     [] => session.query_many(&sql, &KEY_SHAPE, &mut |row| filling.push_once(row)),
                     _ => session.query(&sql, params, &mut |row| filling.push_once(row)),

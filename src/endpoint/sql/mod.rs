@@ -14,15 +14,15 @@ mod session;
 mod snapshot;
 mod spool;
 mod tls;
+mod verify;
 mod write;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Error, Listing, Put, Result, Since, Source, Staging, Target};
-use crate::model::entry::Stamp;
+use super::{Error, Listing, Put, Result, Since, Source, Staging, Target, Touched};
+use crate::model::entry::Entry;
 use crate::model::log::LogPosition;
-use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem, Severity, Task};
 use crate::platform::kylin::database::Database;
@@ -182,7 +182,7 @@ impl SqlStore {
 /// Returns the queries that list all rows. PostgreSQL answers all at once.
 fn key_queries(schema: &Schema) -> Vec<String> {
     use crate::platform::kylin::tables::Dialect;
-    let queries = (0..).zip(&schema.tables).map(|(number, table)| key_query(schema, number, table, ""));
+    let queries = (0..).zip(&schema.tables).map(|(number, table)| key_query(schema, number, table, &[], ""));
     let queries: Vec<String> = queries.collect();
     match schema.dialect {
         Dialect::PostgreSql => vec![queries.join(" UNION ALL ")],
@@ -216,13 +216,17 @@ impl Source for SqlStore {
         Ok(Box::new(self.list(schema, scope, monitor)?))
     }
 
-    fn scan_since(&self, since: &LogPosition, besides: &[(EntryPath, Stamp)], monitor: &dyn Monitor) -> Result<Since> {
+    fn scan_since(&self, since: &LogPosition, besides: &[Entry], monitor: &dyn Monitor) -> Result<Since> {
         let Some(schema) = &self.schema else { return Ok(Since::Unknown("there are no tables".to_owned())) };
         monitor.start(Task::Scan, None);
         let snapshot = self.snapshot()?;
-        match log::changes(&snapshot, schema, since, besides, now_ms())? {
+        match log::changes(&snapshot, schema, since, now_ms())? {
             log::Changes::Unknown(why) => Ok(Since::Unknown(why)),
-            log::Changes::These { touched, wanted, position } => {
+            log::Changes::These { mut touched, mut wanted, position } => {
+                for n in verify::unproven(&snapshot, schema, besides, monitor)? {
+                    touched.push(Touched::Document { paths: vec![besides[n].path.clone()], is_new: true });
+                    wanted.add(schema, &besides[n]);
+                }
                 let mut filling = Filling::new(schema);
                 wanted.list(&snapshot, schema, &mut filling)?;
                 let mut listing = filling.finish(snapshot, schema.clone(), self.location(), Scope::System, monitor);

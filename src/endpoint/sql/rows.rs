@@ -11,7 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use rayon::prelude::*;
 
 use crate::model::entry::{Encoding, Stamp};
-use crate::model::path::{EntryPath, compare};
+use crate::model::path::{EntryPath, compare, order_prefix};
 
 /// A row, as it is listed.
 #[derive(Debug, Clone, Copy)]
@@ -46,26 +46,36 @@ pub(super) struct Rows {
     by_name: HashTable<u32>,
     hasher: DefaultHashBuilder,
     order: Vec<u32>,
+    /// The place of each row in the order.
+    places: Vec<u32>,
 }
+
+/// Room for so many rows is set aside from the start. It costs addresses, not memory: what is grown into is not copied.
+const ROWS_AHEAD: usize = 1 << 20;
+/// Bytes of names for which room is set aside.
+const NAME_BYTES_AHEAD: usize = ROWS_AHEAD * 64;
+/// So far from the place of the last row the next one is looked for before all are searched.
+const STEPS_MAX: usize = 3;
 
 impl Rows {
     pub(super) fn new() -> Self {
         Self {
-            tables: Vec::new(),
-            heads: Vec::new(),
-            ends: Vec::new(),
-            names: Vec::new(),
-            ids: Vec::new(),
-            versions: Vec::new(),
-            times: Vec::new(),
-            sizes: Vec::new(),
-            encodings: Vec::new(),
+            tables: Vec::with_capacity(ROWS_AHEAD),
+            heads: Vec::with_capacity(ROWS_AHEAD),
+            ends: Vec::with_capacity(ROWS_AHEAD),
+            names: Vec::with_capacity(NAME_BYTES_AHEAD),
+            ids: Vec::with_capacity(ROWS_AHEAD),
+            versions: Vec::with_capacity(ROWS_AHEAD),
+            times: Vec::with_capacity(ROWS_AHEAD),
+            sizes: Vec::with_capacity(ROWS_AHEAD),
+            encodings: Vec::with_capacity(ROWS_AHEAD),
             head_names: Vec::new(),
             head_numbers: HashMap::new(),
             last_head: 0,
             by_name: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             order: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -125,12 +135,25 @@ impl Rows {
         heads.sort_unstable_by(|a, b| compare(&self.head_names[*a as usize], &self.head_names[*b as usize]));
         let mut ranks = vec![0_u32; heads.len()];
         (0_u32..).zip(&heads).for_each(|(rank, head)| ranks[*head as usize] = rank);
-        let mut order: Vec<u32> = (0..).take(self.len()).collect();
-        order.par_sort_unstable_by(|a, b| {
-            let rank = |n: u32| ranks[self.heads[n as usize] as usize];
-            rank(*a).cmp(&rank(*b)).then_with(|| compare(self.name(*a as usize), self.name(*b as usize)))
+        // What tells most of them apart lies beside the number: names are looked at only where that is the same.
+        let mut order: Vec<(u32, u64, u32)> = (0..)
+            .take(self.len())
+            .map(|n| (ranks[self.heads[n as usize] as usize], order_prefix(self.name(n as usize)), n))
+            .collect();
+        order.par_sort_unstable_by(|(rank, prefix, a), (other_rank, other_prefix, b)| {
+            let by_prefix = (rank, prefix).cmp(&(other_rank, other_prefix));
+            by_prefix.then_with(|| compare(self.name(*a as usize), self.name(*b as usize)))
         });
-        self.order = order;
+        self.order = order.into_iter().map(|(_, _, n)| n).collect();
+        self.places = vec![0; self.len()];
+        (0_u32..).zip(&self.order).for_each(|(place, n)| self.places[*n as usize] = place);
+    }
+
+    /// Returns the row at a path if it is the one numbered `near` or one of the next in the order of paths.
+    pub(super) fn find_near(&self, path: &EntryPath, near: usize) -> Option<usize> {
+        let place = *self.places.get(near)? as usize;
+        let end = self.order.len().min(place + STEPS_MAX);
+        self.order[place..end].iter().map(|n| *n as usize).find(|n| self.is_at(*n, path))
     }
 
     /// Returns the numbers in the order of paths.

@@ -197,6 +197,18 @@ pub(super) fn marks(count: usize) -> String {
     text
 }
 
+/// Returns a condition that holds where a column is one of these. There must be one.
+pub(super) fn any_of(dialect: Dialect, column: &str, ids: impl IntoIterator<Item = i64>) -> String {
+    match dialect {
+        // One value takes the server a tenth of the time that thousands in a list do.
+        Dialect::PostgreSql => {
+            let list = list(ids);
+            format!("{column} = ANY ('{{{}}}'::int8[])", &list[1..list.len() - 1])
+        }
+        Dialect::MySql => format!("{column} IN {}", list(ids)),
+    }
+}
+
 /// Returns `(1,2,…)`. The list must not be empty.
 pub(super) fn list(ids: impl IntoIterator<Item = i64>) -> String {
     use std::fmt::Write;

@@ -4,9 +4,8 @@ use std::sync::Mutex;
 
 use metastash::endpoint::sql::SqlStore;
 use metastash::endpoint::{Listing, Put, Removal, Result, Since, Source, Staging, StagingWriter, Target};
-use metastash::model::entry::Stamp;
+use metastash::model::entry::Entry;
 use metastash::model::log::LogPosition;
-use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
 use metastash::monitor::Monitor;
 
@@ -42,7 +41,7 @@ impl Source for Meanwhile<'_> {
         self.store.scan(scope, monitor)
     }
 
-    fn scan_since(&self, since: &LogPosition, besides: &[(EntryPath, Stamp)], monitor: &dyn Monitor) -> Result<Since> {
+    fn scan_since(&self, since: &LogPosition, besides: &[Entry], monitor: &dyn Monitor) -> Result<Since> {
         self.store.scan_since(since, besides, monitor)
     }
 }

@@ -28,7 +28,7 @@ impl Change<'_> {
             if !is_logged(table.holds) {
                 continue;
             }
-            let sql = key_query(self.schema, number, table, "");
+            let sql = key_query(self.schema, number, table, &[], "");
             self.session
                 .query_many(&sql, &KEY_SHAPE, &mut |row| look.at(number, table.holds, row))
                 .map_err(at("list rows of"))?;
