@@ -1,6 +1,7 @@
 //! Backup: list the store, compare with the parent snapshot, read what may have changed, store what is new, commit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,6 +26,10 @@ const CHANGES_HELD_MAX: usize = 200_000;
 const DOCUMENTS_FOR_A_CHANGE: u64 = 8;
 /// So many changes are always few.
 const CHANGES_HELD_ALWAYS: usize = 1000;
+
+/// Entries of the parent that one thread reads and another compares, together, and how many such batches wait at most.
+const ENTRIES_AT_ONCE: usize = 1024;
+const BATCHES_AHEAD_MAX: usize = 4;
 
 /// Of so many parts one is verified in each backup, unless it is told otherwise.
 pub const VERIFY_OF: u64 = 30;
@@ -420,14 +425,44 @@ fn survey_if_readable(
     options: &BackupOptions,
 ) -> Result<(Survey, Option<Parent>)> {
     let (is_settled, believes_stamps) = (options.scope != Scope::System, !options.force);
-    let before = parent.as_ref().map(|parent| parent.entries(repo, listing, options)).transpose()?;
-    match Survey::begin(listing, before.into_iter().flatten(), is_settled, believes_stamps) {
+    let surveyed = match &parent {
+        None => Survey::begin(listing, std::iter::empty(), is_settled, believes_stamps),
+        Some(parent) => survey_ahead(repo, listing, parent, options, is_settled, believes_stamps),
+    };
+    match surveyed {
         // A listing of changes is of no use without what they are compared with.
         Err(Error::Repository(error)) if error.is_damage() && parent.is_some() && listing.touched().is_none() => {
             Ok((Survey::begin(listing, std::iter::empty(), is_settled, believes_stamps)?, None))
         }
         result => Ok((result?, parent)),
     }
+}
+
+/// Reads the parent's tree while what was read of it before is compared.
+fn survey_ahead(
+    repo: &Repository,
+    listing: &dyn Listing,
+    parent: &Parent,
+    options: &BackupOptions,
+    is_settled: bool,
+    believes_stamps: bool,
+) -> Result<Survey> {
+    thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(BATCHES_AHEAD_MAX);
+        let reading = scope.spawn(move || {
+            let mut entries = parent.entries(repo, listing, options)?.peekable();
+            while entries.peek().is_some() {
+                let batch: Vec<repo::Result<Entry>> = entries.by_ref().take(ENTRIES_AT_ONCE).collect();
+                if sender.send(batch).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let surveyed = Survey::begin(listing, receiver.into_iter().flatten(), is_settled, believes_stamps);
+        let read: Result<()> = reading.join().expect("a thread that reads does not panic");
+        read.and(surveyed)
+    })
 }
 
 /// Does that, and looks at a share of the contents meanwhile: what is not as the parent has it will be read, whatever its

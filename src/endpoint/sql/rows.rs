@@ -149,11 +149,12 @@ impl Rows {
         (0_u32..).zip(&self.order).for_each(|(place, n)| self.places[*n as usize] = place);
     }
 
-    /// Returns the row at a path if it is the one numbered `near` or one of the next in the order of paths.
+    /// Returns the row at a path if it is one of the next after that numbered `near` in the order of paths, or this.
     pub(super) fn find_near(&self, path: &EntryPath, near: usize) -> Option<usize> {
         let place = *self.places.get(near)? as usize;
         let end = self.order.len().min(place + STEPS_MAX);
-        self.order[place..end].iter().map(|n| *n as usize).find(|n| self.is_at(*n, path))
+        let mut near = self.order[place..end].iter().skip(1).chain(&self.order[place..end][..1]);
+        near.find(|n| self.is_at(**n as usize, path)).map(|n| *n as usize)
     }
 
     /// Returns the numbers in the order of paths.
