@@ -485,6 +485,7 @@ struct Records<'a> {
     log: &'a Table,
     /// Ranges of ids that are still to be read, in order.
     gaps: Vec<(u64, u64)>,
+    /// What was read, not decoded yet.
     ready: std::vec::IntoIter<LogRecord>,
 }
 
@@ -494,7 +495,7 @@ impl Iterator for Records<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(record) = self.ready.next() {
-                return Some(Ok(record));
+                return Some(Ok(LogRecord { change: decoded(record.change), ..record }));
             }
             let (first, last) = *self.gaps.first()?;
             match self.read(first, last) {
@@ -557,19 +558,30 @@ impl Records<'_> {
     }
 }
 
+/// Decodes what a record holds. Only when it is its turn: hundreds are read at once, and may grow to many times their size.
+fn decoded(change: LogChange) -> LogChange {
+    let decoded = |stored: &[u8]| {
+        let mut content = Vec::new();
+        match decode(stored, CONTENT_BYTES_MAX, &mut content) {
+            Err(_) | Ok(Decoded::TooLarge) => None,
+            Ok(_) => Some(content),
+        }
+    };
+    match change {
+        LogChange::Content(stored) => decoded(&stored).map_or(LogChange::Unreadable, LogChange::Content),
+        LogChange::Patch(stored) => decoded(&stored).map_or(LogChange::Unreadable, LogChange::Patch),
+        change => change,
+    }
+}
+
+/// Returns a record as it lies in the log, its content as it is stored.
 fn record(row: &[Cell<'_>]) -> LogRecord {
     let text = |n: usize| row[n].bytes().map(|text| String::from_utf8_lossy(text).into_owned());
     let change = match row[2].bytes() {
         None if row[10].int() == Some(1) => LogChange::Removed,
         None => LogChange::Unreadable,
-        Some(stored) => {
-            let mut content = Vec::new();
-            match decode(stored, CONTENT_BYTES_MAX, &mut content) {
-                Err(_) | Ok(Decoded::TooLarge) => LogChange::Unreadable,
-                Ok(_) if row[9].int() == Some(1) => LogChange::Patch(content),
-                Ok(_) => LogChange::Content(content),
-            }
-        }
+        Some(stored) if row[9].int() == Some(1) => LogChange::Patch(stored.to_vec()),
+        Some(stored) => LogChange::Content(stored.to_vec()),
     };
     LogRecord {
         id: number(row[0]),
