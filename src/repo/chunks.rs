@@ -95,10 +95,9 @@ impl Repository {
 
     /// Tells whether a sound copy of a chunk is in a pack that no prune has marked: one that may be relied on.
     pub(super) fn holds_soundly(&self, index: &Index, kind: FrameKind, chunk: &ChunkId) -> bool {
-        index.locate(kind, chunk).filter(|location| !index.pack(location).is_marked).any(|location| {
-            // A copy that can't be read is as good as none: the document is stored again, and so healed.
-            self.cached_frame(index, &location).is_ok_and(|frame| ChunkId::of(cut(&frame, &location)) == *chunk)
-        })
+        // A copy that can't be read is as good as none: the document is stored again, and so healed.
+        let mut relied_on = index.locate(kind, chunk).filter(|location| !index.pack(location).is_marked);
+        relied_on.any(|location| self.is_sound(index, &location, chunk))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod format;
 pub mod index;
 pub mod packer;
 pub mod snapshot;
+mod sound;
 pub mod tree;
 pub mod verify;
 pub mod writer;
@@ -25,6 +26,7 @@ use codec::Codec;
 use config::Config;
 use format::FormatError;
 use index::Index;
+use sound::SoundFrames;
 
 /// The zstd level of everything that is stored: the ratio of `docs/design.md` at the speed of the disk.
 pub const COMPRESSION_LEVEL: i32 = 3;
@@ -139,6 +141,7 @@ pub struct Repository {
     codec: Codec,
     index: Mutex<Option<Arc<Index>>>,
     frames: FrameCache,
+    sound: SoundFrames,
 }
 
 impl Repository {
@@ -213,7 +216,15 @@ impl Repository {
 
     fn new(storage: Arc<dyn Storage>, codec: Codec, planned: Config) -> Self {
         let created = OnceLock::new();
-        Self { storage, planned, created, codec, index: Mutex::default(), frames: FrameCache::default() }
+        Self {
+            storage,
+            planned,
+            created,
+            codec,
+            index: Mutex::default(),
+            frames: FrameCache::default(),
+            sound: SoundFrames::default(),
+        }
     }
 
     /// Returns what the repository was set to when it was created.

@@ -44,6 +44,7 @@ impl<'r> Claims<'r> {
         repo.forget_index();
         // A frame that was decoded earlier does not show that its pack is still there.
         repo.frames.clear();
+        repo.sound.clear();
         Ok(Self { repo, index: repo.index()?, began, claimed: Default::default() })
     }
 
