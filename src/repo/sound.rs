@@ -9,9 +9,13 @@ use super::chunks::cut;
 use super::index::{Index, Location};
 use crate::model::hash::{ChunkId, PackId};
 
-/// The sound chunks, sorted, of frames that were read.
+type FrameKey = (PackId, u32);
+/// The sound chunks of a frame, sorted, once it was read. Who comes meanwhile waits.
+type Sound = Arc<OnceLock<Vec<ChunkId>>>;
+
+/// What is known of frames.
 #[derive(Debug, Default)]
-pub(super) struct SoundFrames(Mutex<HashMap<(PackId, u32), Arc<OnceLock<Vec<ChunkId>>>>>);
+pub(super) struct SoundFrames(Mutex<HashMap<FrameKey, Sound>>);
 
 impl SoundFrames {
     /// Forgets all: that a pack was sound does not show that it is still there.
@@ -19,7 +23,7 @@ impl SoundFrames {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn of(&self, frame: (PackId, u32)) -> Arc<OnceLock<Vec<ChunkId>>> {
+    fn of(&self, frame: FrameKey) -> Sound {
         Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(frame).or_default())
     }
 }
