@@ -6,8 +6,8 @@ usage() {
     cat <<'END'
 Usage: scripts/test.sh [--long]
 
-Installs what is missing (a compiler, PostgreSQL and MariaDB, which tests start themselves) and runs everything that
-CI runs: needs a Rust toolchain, or rustup.
+Installs what is missing (a compiler, PostgreSQL and MariaDB, which tests start themselves, and a module for Python) and
+runs everything that CI runs: needs a Rust toolchain, or rustup.
 
   --long   run the property tests with many more cases (2000, or PROPTEST_CASES)
   --help   print this
@@ -29,6 +29,15 @@ has() { # PROGRAM
     command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]] || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null
 }
 
+# Tells whether there is a Python that contrib/read_repo.py can run in.
+has_python() {
+    local python
+    for python in python3 /usr/bin/python3; do
+        ! "$python" -c 'import zstandard' 2>/dev/null || return 0
+    done
+    return 1
+}
+
 # Installs a compiler and the servers on which databases are tested, as far as they are missing. None needs to run.
 install_packages() {
     local packages=() as_root=()
@@ -36,6 +45,7 @@ install_packages() {
     has postgres || packages+=(postgresql)
     has mariadbd || packages+=(mariadb-server)
     has openssl || packages+=(openssl)
+    has_python || packages+=(python3-zstandard)
     ((${#packages[@]})) || return 0
     command -v apt-get >/dev/null || fail 'programs are missing' "install what Debian has as ${packages[*]}"
     if ((EUID != 0)); then

@@ -19,5 +19,6 @@ mod retention;
 mod roundtrip;
 mod sql;
 mod support;
+mod way_out;
 mod writers;
 mod zip;
