@@ -1,5 +1,7 @@
 //! What became of a document, and what there is to say about it.
 
+#![allow(dead_code, reason = "the skeleton of what is to come")]
+
 use std::fmt;
 
 use super::rule::{Dropped, Unknown};
