@@ -150,7 +150,7 @@ pub enum Global {
 }
 
 /// A form of a project that is converted as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InProject {
     /// `table`.
     Table,
@@ -193,6 +193,22 @@ pub enum Dropped {
 }
 
 impl Dropped {
+    /// Returns its name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Properties => "properties",
+            Self::Leftover => "leftover",
+            Self::Image => "image",
+            Self::Epoch => "epoch",
+            Self::TrashRecord => "trash-record",
+            Self::Jobs => "jobs",
+            Self::Rules => "rules",
+            Self::Recommendations => "recommendations",
+            Self::QueryHistory => "query-history",
+            Self::DataflowDetail => "dataflow-detail",
+        }
+    }
+
     /// Returns what was dropped and why, to be read after the names.
     pub const fn text(self) -> &'static str {
         match self {

@@ -9,9 +9,8 @@ mod write;
 
 use std::borrow::Cow;
 
-pub(super) use number::meaning;
-pub(super) use read::{Read, decode, read};
-pub(super) use write::{Written, write};
+pub(super) use read::{decode, read};
+pub(super) use write::write;
 
 /// A text in the one form in which Jackson writes it, without the quotes around it. So equal texts are equal bytes, and
 /// halves of surrogate pairs, which Rust's strings can't hold, have a form as well.
@@ -82,10 +81,6 @@ impl<'a> Text<'a> {
     pub(super) fn is(&self, plain: &str) -> bool {
         self.0 == plain || (self.0.contains('\\') && self.plain() == plain)
     }
-
-    fn into_static(self) -> Text<'static> {
-        Text(Cow::Owned(self.0.into_owned()))
-    }
 }
 
 impl<'a> Object<'a> {
@@ -108,6 +103,11 @@ impl<'a> Object<'a> {
                 None
             }
         }
+    }
+
+    /// Adds a field that it does not have.
+    pub(super) fn push(&mut self, name: Text<'a>, value: Value<'a>) {
+        self.0.push((name, value));
     }
 
     /// Takes a field out.
@@ -167,19 +167,6 @@ impl<'a> Value<'a> {
             Self::Number(_) => "a number",
             Self::Word(NULL) => NULL,
             Self::Word(_) => "a truth value",
-        }
-    }
-
-    /// Gives back the value with all it holds.
-    pub(super) fn into_static(self) -> Value<'static> {
-        match self {
-            Self::Object(Object(fields)) => Value::Object(Object(
-                fields.into_iter().map(|(name, value)| (name.into_static(), value.into_static())).collect(),
-            )),
-            Self::Array(values) => Value::Array(values.into_iter().map(Value::into_static).collect()),
-            Self::Text(text) => Value::Text(text.into_static()),
-            Self::Number(number) => Value::Number(Cow::Owned(number.into_owned())),
-            Self::Word(word) => Value::Word(word),
         }
     }
 }
