@@ -1,7 +1,5 @@
 //! What became of a document, and what there is to say about it.
 
-#![allow(dead_code, reason = "the skeleton of what is to come")]
-
 use std::fmt;
 
 use super::rule::{Dropped, Unknown};
@@ -136,6 +134,26 @@ pub enum Difference {
 }
 
 impl Difference {
+    /// Returns its name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KylinDrops => "kylin-drops",
+            Self::KylinStops => "kylin-stops",
+            Self::Key => "key",
+            Self::Number => "number",
+            Self::NewId => "new-id",
+            Self::ColumnText => "column-text",
+            Self::Twice => "twice",
+            Self::TextAfter => "text-after",
+            Self::Encoding => "encoding",
+            Self::Overwritten => "overwritten",
+            Self::Misnamed => "misnamed",
+            Self::Spelling => "spelling",
+            Self::Identity => "identity",
+            Self::Mended => "mended",
+        }
+    }
+
     /// Tells whether the result is on purpose another than that of Kylin's tool.
     pub const fn is_from_kylin(self) -> bool {
         matches!(

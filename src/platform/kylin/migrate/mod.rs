@@ -9,11 +9,19 @@
 //! for byte under [`UNMIGRATED`].
 
 mod account;
+mod case;
 mod choice;
+mod convert;
+mod dataflow;
 mod fate;
+mod ids;
+mod jackson;
 mod keys;
+mod model;
+mod plain;
 mod rule;
 mod survey;
+mod system;
 
 use crate::model::path::EntryPath;
 use crate::platform::kylin::layout::{Layout, Level};
@@ -22,7 +30,7 @@ pub use account::{Account, Imbalance, Tally};
 pub use choice::{Choice, Claim, Contested, Move, Refusal};
 pub use fate::{Difference, Fate, Remark, Why};
 pub use keys::Keys;
-pub use rule::{Dropped, Form, Rule, Unknown, rule_of};
+pub use rule::{Dropped, Form, Global, InProject, Rule, Unknown, rule_of};
 pub use survey::Survey;
 
 /// The folder, beside those of the types, that keeps what was not migrated under its old name.
@@ -70,6 +78,13 @@ pub struct Converted {
     pub fate: Fate,
     /// What else there is to say.
     pub remarks: Vec<Remark>,
+}
+
+impl Converted {
+    /// Tells whether somebody should look at the document.
+    pub fn is_problem(&self) -> bool {
+        self.fate.is_problem() || self.remarks.iter().any(|remark| remark.difference == Difference::TextAfter)
+    }
 }
 
 /// Returns the name in the new layout under which something is kept that is not migrated.

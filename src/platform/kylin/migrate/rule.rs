@@ -2,13 +2,12 @@
 //!
 //! Whole parts of names are compared, never pieces of them: a user may be called `UUID`, and a project `rec`.
 
-#![allow(clippy::unimplemented, clippy::needless_pass_by_value, dead_code, reason = "the skeleton of what is to come")]
-
 use crate::model::path::EntryPath;
+use crate::platform::kylin::kind::Kind;
 use crate::platform::kylin::layout::{GLOBAL, is_project};
 use serde::Serialize;
 
-const SUFFIX: &[u8] = b".json";
+const SUFFIX: &str = ".json";
 
 /// What is to be done with a document, by its name alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +42,7 @@ pub enum Form<'n> {
     Global {
         /// What it is.
         kind: Global,
-        /// The last part of its name, with suffix.
+        /// The last part of its name, with a suffix if it has one.
         file: &'n str,
     },
     /// `_global/user_group` of Kylin 4: all groups in one document.
@@ -151,7 +150,7 @@ pub enum Global {
 }
 
 /// A form of a project that is converted as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InProject {
     /// `table`.
     Table,
@@ -194,6 +193,22 @@ pub enum Dropped {
 }
 
 impl Dropped {
+    /// Returns its name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Properties => "properties",
+            Self::Leftover => "leftover",
+            Self::Image => "image",
+            Self::Epoch => "epoch",
+            Self::TrashRecord => "trash-record",
+            Self::Jobs => "jobs",
+            Self::Rules => "rules",
+            Self::Recommendations => "recommendations",
+            Self::QueryHistory => "query-history",
+            Self::DataflowDetail => "dataflow-detail",
+        }
+    }
+
     /// Returns what was dropped and why, to be read after the names.
     pub const fn text(self) -> &'static str {
         match self {
@@ -247,6 +262,133 @@ impl Unknown {
 
 /// Tells from a name of the old layout what is to be done with the document.
 pub fn rule_of(name: &EntryPath) -> Rule<'_> {
-    let _ = (name, SUFFIX, GLOBAL, is_project);
-    unimplemented!()
+    let Ok(text) = std::str::from_utf8(name.as_bytes()) else { return Rule::Keep(Unknown::Text) };
+    let parts: Vec<&str> = text.split('/').collect();
+    let last = parts.last().copied().unwrap_or_default();
+    if let Some(dropped) = leftover(last) {
+        return Rule::Drop(dropped);
+    }
+    match parts[..] {
+        ["UUID"] => Rule::Convert(Form::Identity),
+        ["VERSION"] => Rule::Convert(Form::Version),
+        ["_image"] => Rule::Convert(Form::Image),
+        [_] => Rule::Keep(Unknown::Depth),
+        [_, second, _, ..] if let Some(dropped) = dropped(second) => Rule::Drop(dropped),
+        [GLOBAL, ref rest @ ..] => global(rest),
+        [first, _] if Kind::of_folder(first.as_bytes()).is_some() => Rule::Keep(Unknown::NewLayout),
+        [first, ..] if !is_project(first.as_bytes()) => Rule::Keep(Unknown::Project),
+        [project, ref rest @ ..] => in_project(project, rest),
+        [] => Rule::Keep(Unknown::Depth),
+    }
 }
+
+fn leftover(file: &str) -> Option<Dropped> {
+    match file {
+        "kylin.properties" => Some(Dropped::Properties),
+        ".DS_Store" => Some(Dropped::Leftover),
+        _ if file.starts_with('.') && file.ends_with(".crc") => Some(Dropped::Leftover),
+        _ => None,
+    }
+}
+
+fn dropped(folder: &str) -> Option<Dropped> {
+    Some(match folder {
+        "execute" | "event" | "async_task" => Dropped::Jobs,
+        "rule" | "favorite" | "loading_range" => Dropped::Rules,
+        "recommendation" | "rec_items" | "accelerate_ratio" => Dropped::Recommendations,
+        "query_history"
+        | "query_history_id"
+        | "query_history_time"
+        | "query_history_id_offset"
+        | "query_history_time_offset" => Dropped::QueryHistory,
+        "dataflow_detail" => Dropped::DataflowDetail,
+        _ => return None,
+    })
+}
+
+fn global<'n>(rest: &[&'n str]) -> Rule<'n> {
+    let kind = match *rest {
+        ["epoch", ..] => return Rule::Drop(Dropped::Epoch),
+        ["trash_record", ..] => return Rule::Drop(Dropped::TrashRecord),
+        ["user_group"] => return Rule::Convert(Form::UserGroups),
+        ["upgrade", "acl_version" | "acl_version.json"] => return Rule::Convert(Form::AclVersion),
+        ["project", file] => return suffixed(file, |project| Form::Project { project, is_inside: false }),
+        ["sql_blacklist", file] => return suffixed(file, |project| Form::SqlBlacklist { project }),
+        ["user", _] => Global::User,
+        ["user_group", _] => Global::UserGroup,
+        ["sys_acl", "user", _] => Global::UserAcl,
+        ["acl", _] => Global::ObjectAcl,
+        ["logical_view", _] => Global::LogicalView,
+        ["resource_group", _] => Global::ResourceGroup,
+        ["history_source_usage", _] => Global::HistorySourceUsage,
+        [folder, ..] => return Rule::Keep(in_global(folder, rest.len())),
+        [] => return Rule::Keep(Unknown::Depth),
+    };
+    let file = rest.last().copied().unwrap_or_default();
+    match kind {
+        Global::ResourceGroup | Global::HistorySourceUsage => suffixed(file, |_| Form::Global { kind, file }),
+        _ if file == SUFFIX => Rule::Keep(Unknown::Suffix),
+        _ => Rule::Convert(Form::Global { kind, file }),
+    }
+}
+
+/// Why nothing lies at a depth in a global folder.
+fn in_global(folder: &str, parts: usize) -> Unknown {
+    match folder {
+        "project"
+        | "sql_blacklist"
+        | "user"
+        | "user_group"
+        | "sys_acl"
+        | "acl"
+        | "logical_view"
+        | "resource_group"
+        | "history_source_usage" => Unknown::Depth,
+        _ if Kind::of_folder(folder.as_bytes()).is_some() => Unknown::NewLayout,
+        _ if parts < 2 => Unknown::Depth,
+        _ => Unknown::Folder,
+    }
+}
+
+fn in_project<'n>(project: &'n str, rest: &[&'n str]) -> Rule<'n> {
+    let in_project = |file, kind| suffixed(file, |key| Form::InProject { kind, project, key });
+    match *rest {
+        ["project.json"] => Rule::Convert(Form::Project { project, is_inside: true }),
+        ["model_desc", file] => suffixed(file, |model| Form::Model { project, model }),
+        ["dataflow", file] => suffixed(file, |model| Form::Dataflow { project, model }),
+        ["index_plan", file] => suffixed(file, |model| Form::IndexPlan { project, model }),
+        ["dataflow_details", model, file] => suffixed(file, |segment| Form::Details { project, model, segment }),
+        ["fusion_model", file] => suffixed(file, |model| Form::FusionModel { project, model }),
+        ["rec", file] => suffixed(file, |model| Form::Recommendations { project, model }),
+        ["parser", file] => suffixed(file, |class| Form::Parser { project, class }),
+        ["acl", "user", file] => suffixed(file, |name| Form::Acl { project, is_group: false, name }),
+        ["acl", "group", file] => suffixed(file, |name| Form::Acl { project, is_group: true, name }),
+        ["streaming", file] if file != SUFFIX => {
+            Rule::Convert(Form::StreamingJob { project, job: file.strip_suffix(SUFFIX).unwrap_or(file) })
+        }
+        ["table", file] => in_project(file, InProject::Table),
+        ["table_exd", file] => in_project(file, InProject::TableExd),
+        ["kafka", file] => in_project(file, InProject::Kafka),
+        ["jar", file] => in_project(file, InProject::Jar),
+        ["job_stats", file] => in_project(file, InProject::JobStats),
+        ["query", file] => in_project(file, InProject::QueryRecord),
+        [
+            "model_desc" | "dataflow" | "index_plan" | "dataflow_details" | "fusion_model" | "rec" | "parser" | "acl"
+            | "streaming" | "table" | "table_exd" | "kafka" | "jar" | "job_stats" | "query",
+            ..,
+        ] => Rule::Keep(Unknown::Depth),
+        [folder, _, ..] if Kind::of_folder(folder.as_bytes()).is_some() => Rule::Keep(Unknown::NewLayout),
+        [_, _, ..] => Rule::Keep(Unknown::Folder),
+        _ => Rule::Keep(Unknown::Depth),
+    }
+}
+
+fn suffixed<'n>(file: &'n str, form: impl FnOnce(&'n str) -> Form<'n>) -> Rule<'n> {
+    match file.strip_suffix(SUFFIX) {
+        Some(key) if !key.is_empty() => Rule::Convert(form(key)),
+        _ => Rule::Keep(Unknown::Suffix),
+    }
+}
+
+#[cfg(test)]
+mod tests;
