@@ -29,13 +29,18 @@ pub struct DoctorReport {
 impl DoctorReport {
     /// Leaves out what another report has too.
     pub fn leave_new(&mut self, before: &DoctorReport) {
-        let is_new: Vec<bool> = {
-            let known: BTreeSet<_> = before.faults.iter().map(Fault::key).collect();
-            self.faults.iter().map(|fault| !known.contains(&fault.key())).collect()
-        };
-        let mut is_new = is_new.into_iter();
-        self.faults.retain(|_| is_new.next().unwrap_or(true));
+        leave_new(&mut self.faults, &before.faults);
     }
+}
+
+/// Leaves out the faults that were there before.
+pub(super) fn leave_new(faults: &mut Vec<Fault>, before: &[Fault]) {
+    let is_new: Vec<bool> = {
+        let known: BTreeSet<_> = before.iter().map(Fault::key).collect();
+        faults.iter().map(|fault| !known.contains(&fault.key())).collect()
+    };
+    let mut is_new = is_new.into_iter();
+    faults.retain(|_| is_new.next().unwrap_or(true));
 }
 
 fn generation(layout: &str, of: impl Fn() -> String) -> Result<Generation> {

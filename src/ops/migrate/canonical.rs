@@ -59,6 +59,18 @@ fn identity(fields: &[(String, Json)]) -> String {
     ["project", "tableIdentity", "columnName"].map(|name| text(fields, name)).join("/")
 }
 
+/// Returns a relation to a computed column with the id that `ids` has for it.
+pub(super) fn with_ids(content: &[u8], columns: &Columns, ids: &BTreeMap<String, String>) -> Vec<u8> {
+    let Some(mut fields) = fields(content) else { return content.to_vec() };
+    let id = columns.get(&text(&fields, "cc_uuid")).and_then(|column| ids.get(column));
+    if let Some(id) = id
+        && let Some((_, value)) = fields.iter_mut().find(|(field, _)| field == "cc_uuid")
+    {
+        *value = Json::Scalar(serde_json::Value::from(id.as_str()).to_string().into_boxed_str());
+    }
+    Json::Object(fields).to_bytes()
+}
+
 /// Returns what a document is compared by.
 pub(super) fn canonical(name: &EntryPath, content: &[u8], columns: &Columns) -> Canonical {
     let as_it_is = || Canonical { key: name.to_string(), digest: first_bytes(&blake3::hash(content)) };

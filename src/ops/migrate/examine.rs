@@ -25,7 +25,8 @@ pub(super) fn examine_result(
     let result = spool.finish(format!("migration of {source}"), LAYOUT.name(), unread.clone());
     require_single(&result)?;
     let listing = result.scan(&Scope::System, monitor)?;
-    let (account, faults, lost) = examine_new(&Live::new(&*listing), counted.account, monitor)?;
+    let as_it_is = |_: &EntryPath, _: &[u8]| None;
+    let (account, faults, lost) = examine_new(&Live::new(&*listing), counted.account, &as_it_is, monitor)?;
     if let Some(lost) = lost.into_iter().next() {
         return Err(Error::NotMigrated { document: lost.path, why: lost.what });
     }
@@ -57,15 +58,20 @@ fn require_single(result: &SpoolStore) -> Result<()> {
     }
 }
 
+/// Returns what a document is to be counted as, if not as it is.
+pub(super) type Translate<'a> = &'a (dyn Fn(&EntryPath, &[u8]) -> Option<Vec<u8>> + Sync);
+
 /// Examines documents of the new layout, and adds them to an account. Returns that, what is wrong, and what can't be read.
 pub(super) fn examine_new(
     documents: &dyn Documents,
     account: Account,
+    translate: Translate<'_>,
     monitor: &dyn Monitor,
 ) -> Result<(Account, Vec<Fault>, Vec<Problem>)> {
     let all = Mutex::new((account, Examination::new(Generation::New)));
     let takers = || -> Box<dyn Taker + '_> {
-        Box::new(Examiner { all: &all, some: Some((Account::default(), Examination::new(Generation::New))) })
+        let some = (Account::default(), Examination::new(Generation::New));
+        Box::new(Examiner { all: &all, translate, some: Some(some) })
     };
     let unread = Unread::new(monitor);
     documents.each(&|_| true, &takers, &|path, what| unread.tell(path, what), monitor)?;
@@ -80,6 +86,7 @@ pub(super) fn is_kept(name: &EntryPath) -> bool {
 
 struct Examiner<'a> {
     all: &'a Mutex<(Account, Examination)>,
+    translate: Translate<'a>,
     /// What was examined so far; taken at the end.
     some: Option<(Account, Examination)>,
 }
@@ -89,7 +96,7 @@ impl Taker for Examiner<'_> {
         let (account, examination) = self.some.as_mut().expect("it is taken when this is dropped");
         let content = content.unwrap_or_default();
         let Some(name) = LAYOUT.name_of(met.path) else { return Ok(()) };
-        account.see(&name, content);
+        account.see(&name, (self.translate)(&name, content).as_deref().unwrap_or(content));
         // What is kept there is told of already, by its old name.
         if !is_kept(&name) {
             examination.push(examine(Generation::New, met.path, content));

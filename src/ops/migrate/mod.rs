@@ -30,6 +30,8 @@ pub use verify::{Deviation, Kind as DeviationKind, Verification, verify};
 /// How the result lies in files.
 pub const LAYOUT: Layout = Layout::New(Level::Core);
 
+/// Folders to be moved that a refusal names.
+const MOVES_NAMED_MAX: usize = 2;
 /// Documents that are written by one writer.
 const WRITTEN_AT_ONCE: usize = 256;
 
@@ -74,16 +76,11 @@ pub fn plan(origin: &Origin<'_>, options: &MigrateOptions, monitor: &dyn Monitor
 fn refused(refusal: &Refusal) -> Error {
     let way_out = match refusal {
         Refusal::BuiltDataDetached { claims } => {
-            let named: Vec<String> = claims
-                .iter()
-                .take(3)
-                .flat_map(|claim| claim.moves.iter())
-                .map(|moved| format!("{} to {}", moved.from, moved.to))
-                .collect();
+            let moves = claims.iter().flat_map(|claim| claim.moves.iter()).take(MOVES_NAMED_MAX);
+            let named: Vec<String> = moves.map(|moved| format!("{} to {}", moved.from, moved.to)).collect();
             format!(
-                "`--rename-built` gives them new ids, and lists the folders that must be moved before Kylin starts: {}{}",
+                "`--rename-built` gives them new ids, and lists the folders that must be moved before Kylin starts, such as {}",
                 named.join(", "),
-                if claims.len() > 3 { ", …" } else { "" }
             )
         }
         Refusal::IdentityUnknown => {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::canonical::{Columns, canonical, learn};
+use super::canonical::{Columns, canonical, learn, split, with_ids};
 use super::examine::{examine_new, examine_result, is_kept};
 use super::origin::{Opened, Origin};
 use super::report::MigrationReport;
@@ -14,12 +14,13 @@ use crate::endpoint::Source;
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem, Silent};
+use crate::ops::doctor::leave_new;
 use crate::ops::documents::{Documents, Live, Met, Taker, Unread};
 use crate::ops::{Error, Result};
 use crate::platform::kylin::doctor::Fault;
 use crate::platform::kylin::kind::Kind as DocumentKind;
 use crate::platform::kylin::layout::Layout;
-use crate::platform::kylin::migrate::Imbalance;
+use crate::platform::kylin::migrate::{Imbalance, UNMIGRATED};
 
 /// How a document is not what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -64,7 +65,7 @@ pub struct Verification {
     pub deviations: Vec<Deviation>,
     /// What does not add up.
     pub imbalances: Vec<Imbalance>,
-    /// What is wrong with the result by itself.
+    /// What is wrong with the result by itself, and would not be if it were made now.
     pub faults: Vec<Fault>,
     /// What can't be read of the result.
     pub unread: Vec<Problem>,
@@ -98,21 +99,25 @@ pub fn verify(
     let (expected, report) = examine_result(conversion, &keys, monitor)?;
     let listing = expected.scan(&Scope::System, monitor)?;
     let mut seen = BTreeMap::new();
-    see(&Live::new(&*listing), Side::Expected, &mut seen, &Silent)?;
-    let (account, faults, mut unread) = made.with(|documents| {
-        see(documents, Side::Found, &mut seen, monitor)?;
-        examine_new(documents, account, monitor)
+    let expected_columns = see(&Live::new(&*listing), Side::Expected, &mut seen, &Silent)?;
+    let ids: BTreeMap<String, String> = expected_columns.into_iter().map(|(id, column)| (column, id)).collect();
+    let (account, mut faults, mut unread) = made.with(|documents| {
+        let columns = see(documents, Side::Found, &mut seen, monitor)?;
+        // Relations are counted by the ids that a migration gives now: those of another tool mean the same.
+        let translate = |name: &EntryPath, content: &[u8]| {
+            let (kind, _) = split(name)?;
+            (kind == DocumentKind::CcModelRelation).then(|| with_ids(content, &columns, &ids))
+        };
+        examine_new(documents, account, &translate, monitor)
     })?;
     unread.extend(made.problems());
+    // What is wrong by what the source says is no fault of the migration.
+    leave_new(&mut faults, &report.faults);
+    let mut imbalances = account.imbalances(&keys);
+    // What was kept has perhaps been moved elsewhere, as it must be.
+    imbalances.retain(|imbalance| imbalance.what != UNMIGRATED);
     let documents = seen.values().map(|seen| seen.counts[1]).sum();
-    Ok(Verification {
-        report,
-        documents,
-        deviations: deviations(seen),
-        imbalances: account.imbalances(&keys),
-        faults,
-        unread,
-    })
+    Ok(Verification { report, documents, deviations: deviations(seen), imbalances, faults, unread })
 }
 
 fn require_new(made: &Opened<'_>) -> Result<()> {
@@ -140,7 +145,12 @@ struct Seen {
     digests: [u128; 2],
 }
 
-fn see(documents: &dyn Documents, side: Side, seen: &mut BTreeMap<String, Seen>, monitor: &dyn Monitor) -> Result<()> {
+fn see(
+    documents: &dyn Documents,
+    side: Side,
+    seen: &mut BTreeMap<String, Seen>,
+    monitor: &dyn Monitor,
+) -> Result<Columns> {
     let columns = Mutex::new(Columns::new());
     let is_column = |path: &EntryPath| path.kind() == Some(DocumentKind::ComputeColumn.name().as_bytes());
     let learners = || -> Box<dyn Taker + '_> { Box::new(Learner { columns: &columns }) };
@@ -150,7 +160,8 @@ fn see(documents: &dyn Documents, side: Side, seen: &mut BTreeMap<String, Seen>,
     let all = Mutex::new(seen);
     let comparers = || -> Box<dyn Taker + '_> { Box::new(Comparer { columns: &columns, side, all: &all }) };
     let unread = Unread::new(&Silent);
-    documents.each(&|_| true, &comparers, &|path, what| unread.tell(path, what), monitor)
+    documents.each(&|_| true, &comparers, &|path, what| unread.tell(path, what), monitor)?;
+    Ok(columns)
 }
 
 struct Learner<'a> {
