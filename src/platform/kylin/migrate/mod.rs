@@ -91,3 +91,6 @@ impl Converted {
 pub fn unmigrated_name(old: &EntryPath) -> EntryPath {
     EntryPath::joined(&[UNMIGRATED.as_bytes(), old.as_bytes()])
 }
+
+#[cfg(test)]
+mod tests;

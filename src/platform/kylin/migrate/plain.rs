@@ -237,11 +237,14 @@ pub(super) fn convert_streaming_job(case: &mut Case<'_>, project: &str, job: &st
     case.put(Kind::StreamingJob, &key, project, object)
 }
 
+/// Splits the id of a job into that of its model and what it does.
+pub(super) fn split_job(job: &str) -> (&str, &str) {
+    job.split_at(job.rfind('_').unwrap_or(job.len()))
+}
+
 fn job_id(keys: &Keys, project: &str, job: &str) -> String {
-    match job.rsplit_once('_').and_then(|(model, does)| Some((keys.new_model_id(project, model)?, does))) {
-        Some((model, does)) => format!("{model}_{does}"),
-        None => job.to_owned(),
-    }
+    let (model, does) = split_job(job);
+    format!("{}{does}", keys.model_id(project, model))
 }
 
 /// Converts recommendations in a package of models: whatever they are, they are put into an object.

@@ -130,7 +130,10 @@ impl Survey {
                 self.segments.push(SegmentClaim { id, owner, evidence, is_listed: false });
             }
             Form::FusionModel { project, model } => self.claim_model(model, &project.into(), Evidence::Nothing),
-            Form::StreamingJob { project, job } => self.claim_key(Kind::StreamingJob, project, job, 0, name),
+            Form::StreamingJob { project, job } => {
+                self.claim_model(plain::split_job(job).0, &project.into(), Evidence::Nothing);
+                self.claim_key(Kind::StreamingJob, project, job, 0, name);
+            }
             Form::Global { kind, file } if !plain::key_is_in_content(kind, file) => {
                 self.claim_key(kind.kind(), "", plain::global_key(kind, file, None), 0, name);
             }
