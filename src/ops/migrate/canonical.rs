@@ -153,7 +153,7 @@ fn hash(value: &Json, hasher: &mut blake3::Hasher) {
         Json::Scalar(scalar) => match scalar.parse::<f64>() {
             // Whole numbers have one spelling each, but for those that a fraction or an exponent makes whole.
             Ok(number) if scalar.contains(['.', 'e', 'E']) || number.abs() < 9e15 => {
-                add(b'0', &number.to_bits().to_le_bytes())
+                add(b'0', &number.to_bits().to_le_bytes());
             }
             _ => add(b'_', scalar.as_bytes()),
         },
