@@ -17,13 +17,17 @@ pub fn write_old(root: &Path, held: Vec<Held>) -> io::Result<Written> {
         let mut fields: Map<String, Value> = serde_json::from_str(&document.content)?;
         match document.kind {
             "COMPUTE_COLUMN" => {
-                ["uuid", "project", "last_modified", "create_time", "version"].map(|name| fields.remove(name));
+                for name in ["uuid", "project", "last_modified", "create_time", "version"] {
+                    fields.remove(name);
+                }
                 columns.insert(document.key, Value::Object(fields));
             }
             "SEGMENT" => {
                 let id = fields.remove("uuid").unwrap_or_default();
                 let model = text(&fields, "model_uuid");
-                ["model_uuid", "project", "last_modified", "create_time", "version"].map(|name| fields.remove(name));
+                for name in ["model_uuid", "project", "last_modified", "create_time", "version"] {
+                    fields.remove(name);
+                }
                 fields.insert("id".to_owned(), id);
                 segments.entry(model).or_default().push(Value::Object(fields));
             }

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &MigrateArgs, global: &Global, output: &Output, progress
     if args.verify {
         return check(args, global, output, progress);
     }
-    let destination = args.destination.as_deref().map(|name| places::destination(name, args, global)).transpose()?;
+    let destination = args.destination.as_deref().map(|name| places::destination(name, args)).transpose()?;
     if !args.tags.is_empty() && !matches!(destination, Some(Destination::Snapshot { .. })) {
         return Err(Usage("--tag is for snapshots: DEST is `snapshot:` or `snapshot:LABEL` then".to_owned()).into());
     }
@@ -102,13 +102,13 @@ pub(crate) fn run(args: &MigrateArgs, global: &Global, output: &Output, progress
             let packages = source.packages()?.unwrap_or_default();
             packages::run(&packages, destination.as_ref(), args, global, output, progress)
         }
-        planned => carry_out(planned?, destination.as_ref(), args, global, output, progress),
+        planned => carry_out(&planned?, destination.as_ref(), args, global, output, progress),
     }
 }
 
 /// Writes what was planned to where it belongs, and says so.
 fn carry_out(
-    migration: Migration,
+    migration: &Migration,
     destination: Option<&Destination>,
     args: &MigrateArgs,
     global: &Global,
@@ -125,13 +125,13 @@ fn carry_out(
             migration.write(target, progress)?;
         }
         Some(Destination::Snapshot { label }) => {
-            let code = back_up(&migration, label.as_deref(), began, args, global, output, progress)?;
-            let shown = show::migration(&migration, destination, output)?;
+            let code = back_up(migration, label.as_deref(), began, args, global, output, progress)?;
+            let shown = show::migration(migration, destination, output)?;
             return Ok(if code == Code::Done { shown } else { code });
         }
     }
     progress.clear();
-    show::migration(&migration, destination, output)
+    show::migration(migration, destination, output)
 }
 
 fn back_up(

@@ -124,7 +124,7 @@ fn as_source(store: Box<dyn endpoint::Target>) -> Box<dyn Source> {
 }
 
 /// Reads where the result goes, which must not exist.
-pub(super) fn destination(name: &OsStr, args: &MigrateArgs, global: &Global) -> Result<Destination> {
+pub(super) fn destination(name: &OsStr, args: &MigrateArgs) -> Result<Destination> {
     let text = name.to_str().unwrap_or_default();
     if let Some(label) = text.strip_prefix(SNAPSHOT).or((text == "snapshot").then_some("")) {
         let label = Some(label).filter(|label| !label.is_empty()).map(parse_label).transpose();
@@ -143,7 +143,6 @@ pub(super) fn destination(name: &OsStr, args: &MigrateArgs, global: &Global) -> 
     if !args.dry_run {
         refuse_existing(&path)?;
     }
-    let _ = global;
     Ok(Destination::Files(path))
 }
 
