@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(reader.read(2, 0, &mut content).unwrap(), Outcome::TooLarge);
         let mut stream = reader.stream(3).unwrap();
         content.clear();
-        (&mut stream).read_to_end(&mut content).unwrap();
+        stream.read_to_end(&mut content).unwrap();
         assert_eq!((content.as_slice(), stream.finish().unwrap()), (&b"3"[..], Some(stamp)));
     }
 
