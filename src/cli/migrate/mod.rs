@@ -89,6 +89,10 @@ pub(crate) fn run(args: &MigrateArgs, global: &Global, output: &Output, progress
     let source = places::source(&args.source, global)?;
     if let Some(destination) = &destination {
         places::refuse_within(&source, destination)?;
+        places::refuse_partial(&source, destination)?;
+    }
+    if let Some(note) = source.note() {
+        output.say(note)?;
     }
     let planned = source.with(|origin| plan(origin, &args.options(), progress));
     match planned {

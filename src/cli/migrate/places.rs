@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use metastash::endpoint::location::{Reading, has_zip_name, open as open_files};
 use metastash::endpoint::{self, PLAIN, Source, json_list};
+use metastash::model::scope::Scope;
 use metastash::ops::migrate::Origin;
 use metastash::platform::kylin::database::is_database_url;
 use metastash::repo::Repository;
@@ -14,6 +15,7 @@ use metastash::repo::snapshot::{Reference, Snapshot};
 use super::MigrateArgs;
 use crate::cli::args::Global;
 use crate::cli::exit::{Refusal, Usage};
+use crate::cli::output::count;
 use crate::cli::store::{self, Place};
 use crate::cli::values::parse_label;
 use crate::cli::{database, open};
@@ -23,22 +25,39 @@ const SNAPSHOT: &str = "snapshot:";
 
 /// A source that was found.
 pub(super) enum Found {
-    Store { store: Box<dyn Source>, place: Option<PathBuf>, folder: Option<PathBuf> },
+    Store {
+        store: Box<dyn Source>,
+        place: Option<PathBuf>,
+        folder: Option<PathBuf>,
+    },
+    /// A list of rows, and what there is to say of it.
+    List {
+        store: Box<dyn Source>,
+        note: String,
+    },
     Snapshot(Box<(Repository, Snapshot)>),
 }
 
 impl Found {
     pub(super) fn with<T>(&self, call: impl FnOnce(&Origin<'_>) -> T) -> T {
         match self {
-            Self::Store { store, .. } => call(&Origin::Store(&**store)),
+            Self::Store { store, .. } | Self::List { store, .. } => call(&Origin::Store(&**store)),
             Self::Snapshot(found) => call(&Origin::Snapshot(&found.0, &found.1)),
         }
     }
 
     pub(super) fn location(&self) -> String {
         match self {
-            Self::Store { store, .. } => store.location(),
+            Self::Store { store, .. } | Self::List { store, .. } => store.location(),
             Self::Snapshot(found) => format!("snapshot {}", found.1.id.short()),
+        }
+    }
+
+    /// Returns what there is to say of it.
+    pub(super) fn note(&self) -> Option<&str> {
+        match self {
+            Self::List { note, .. } => Some(note),
+            Self::Store { .. } | Self::Snapshot(_) => None,
         }
     }
 
@@ -106,7 +125,16 @@ fn files(path: &Path, global: &Global) -> Result<Found> {
     let is_list = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) && path.is_file();
     if is_list {
         let list = json_list::read(path)?;
-        return Ok(Found::Store { store: Box::new(list.store), place: Some(path.to_owned()), folder: None });
+        let documents = list.store.totals().0;
+        let note = format!(
+            "{} in {}: {}, {} older versions, {} removed",
+            count(list.rows, "row"),
+            path.display(),
+            count(documents, "document"),
+            list.superseded,
+            list.removed,
+        );
+        return Ok(Found::List { store: Box::new(list.store), note });
     }
     let located = match open_files(path, global.reading()) {
         // Which of them are mixed is told by all names.
@@ -159,6 +187,21 @@ fn refuse_existing(path: &Path) -> Result<()> {
     Err(Refusal {
         message: format!("{} exists already", path.display()),
         hint: "name a place that does not exist yet; nothing is ever overwritten by a migration".to_owned(),
+        code: 14,
+    }
+    .into())
+}
+
+/// Refuses to make a snapshot of everything of one that holds a project only: a truncate from it would remove the others.
+pub(super) fn refuse_partial(source: &Found, destination: &Destination) -> Result<()> {
+    let (Found::Snapshot(found), Destination::Snapshot { .. }) = (source, destination) else { return Ok(()) };
+    let manifest = &found.1.manifest;
+    if manifest.scope == Scope::System {
+        return Ok(());
+    }
+    Err(Refusal {
+        message: format!("snapshot {} holds {} only", found.1.id.short(), manifest.scope),
+        hint: "migrate a snapshot of everything, or name a directory or zip as DEST".to_owned(),
         code: 14,
     }
     .into())

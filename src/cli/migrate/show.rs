@@ -154,7 +154,7 @@ fn advice(report: &MigrationReport, destination: Option<&Destination>, output: &
             _ => UNMIGRATED.to_owned(),
         };
         output.say(&format!(
-            "{} kept as they were in {at}: move that elsewhere before Kylin reads the rest, which it refuses to beside it",
+            "{} not migrated, but kept in {at}: move that elsewhere before Kylin reads the rest, which it refuses to beside it",
             count(report.kept.len() as u64, "document")
         ))?;
     }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::MigrateOptions;
 use super::origin::Opened;
-use super::report::{Lines, text_of};
+use super::report::{Lines, reason_of, text_of};
 use crate::endpoint::spool::Spool;
 use crate::model::path::EntryPath;
 use crate::monitor::{Monitor, Problem};
@@ -50,6 +50,7 @@ impl Drop for Surveyor<'_> {
 /// What the second pass gives.
 pub(super) struct Conversion {
     pub source: String,
+    pub store: String,
     pub spool: Spool,
     pub lines: Lines,
     pub unread: Vec<Problem>,
@@ -92,7 +93,8 @@ pub(super) fn convert(
     counted.kept.sort_unstable();
     lines.sort();
     let unread = [source.problems(), unread.finish()].concat();
-    Ok(Conversion { source: source.location.clone(), spool, lines, unread, counted })
+    let (store, source) = (source.store.clone(), source.location.clone());
+    Ok(Conversion { source, store, spool, lines, unread, counted })
 }
 
 struct Converter<'a> {
@@ -113,7 +115,7 @@ impl Taker for Converter<'_> {
         if converted.fate.is_problem() {
             let what = text_of(&converted.fate);
             if self.is_strict {
-                return Err(Error::NotMigrated { document: name.to_string(), why: what });
+                return Err(Error::NotMigrated { document: name.to_string(), why: reason_of(&converted.fate) });
             }
             self.counted.kept.push((name.clone(), what));
         }

@@ -21,8 +21,8 @@ pub(super) fn examine_result(
     keys: &Keys,
     monitor: &dyn Monitor,
 ) -> Result<(SpoolStore, MigrationReport)> {
-    let Conversion { source, spool, lines, unread, counted } = conversion;
-    let result = spool.finish(format!("migration of {source}"), LAYOUT.name(), unread.clone());
+    let Conversion { source, store, spool, lines, unread, counted } = conversion;
+    let result = spool.finish(format!("migration of {store}"), LAYOUT.name(), unread.clone());
     require_single(&result)?;
     let listing = result.scan(&Scope::System, monitor)?;
     let as_it_is = |_: &EntryPath, _: &[u8]| None;

@@ -72,16 +72,26 @@ impl fmt::Display for Unfit {
     }
 }
 
+/// Says what a snapshot lacks.
+fn missing(snapshot: &Snapshot) -> Vec<Problem> {
+    let unread = snapshot.manifest.counts.unread;
+    let what = format!("{unread} documents could not be read when the snapshot was taken");
+    let path = format!("snapshot {}", snapshot.id.short());
+    (unread > 0).then_some(Problem { severity: Severity::Unread, path, what }).into_iter().collect()
+}
+
 /// A source that was opened.
 pub(super) struct Opened<'a> {
     pub location: String,
+    /// The store that the documents are of, so that snapshots of later migrations are known to be of the same.
+    pub store: String,
     layout: String,
     read: Read<'a>,
 }
 
 enum Read<'a> {
     Live(Box<dyn Listing>),
-    Kept { repo: &'a Repository, tree: Tree, scope: Scope },
+    Kept { repo: &'a Repository, tree: Tree, scope: Scope, missing: Vec<Problem> },
 }
 
 impl<'a> Origin<'a> {
@@ -89,16 +99,19 @@ impl<'a> Origin<'a> {
         Ok(match self {
             Self::Store(source) => Opened {
                 location: source.location(),
+                store: source.location(),
                 layout: source.layout().to_owned(),
                 read: Read::Live(source.scan(&Scope::System, monitor)?),
             },
             Self::Snapshot(repo, snapshot) => Opened {
                 location: format!("snapshot {}", snapshot.id.short()),
+                store: snapshot.manifest.store.clone(),
                 layout: snapshot.manifest.layout.clone(),
                 read: Read::Kept {
                     repo,
                     tree: repo.tree(&snapshot.manifest.tree)?,
                     scope: snapshot.manifest.scope.clone(),
+                    missing: missing(snapshot),
                 },
             },
         })
@@ -110,7 +123,7 @@ impl Opened<'_> {
     pub(super) fn with<T>(&self, call: impl FnOnce(&dyn Documents) -> T) -> T {
         match &self.read {
             Read::Live(listing) => call(&Live::new(&**listing)),
-            Read::Kept { repo, tree, scope } => call(&Kept { repo, tree, scope }),
+            Read::Kept { repo, tree, scope, .. } => call(&Kept { repo, tree, scope }),
         }
     }
 
@@ -118,7 +131,7 @@ impl Opened<'_> {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let problems = match &self.read {
             Read::Live(listing) => listing.problems(),
-            Read::Kept { .. } => &[],
+            Read::Kept { missing, .. } => missing,
         };
         problems.iter().filter(|problem| problem.severity != Severity::Remark).cloned().collect()
     }

@@ -135,6 +135,15 @@ impl Lines {
     }
 }
 
+/// Says why a document is not migrated; what became of one that is.
+pub(super) fn reason_of(fate: &Fate) -> String {
+    match fate {
+        Fate::Broken { why, .. } => why.to_string(),
+        Fate::Unknown { why, .. } => why.text().to_owned(),
+        _ => text_of(fate),
+    }
+}
+
 /// Says what became of a document.
 pub(super) fn text_of(fate: &Fate) -> String {
     match fate {

@@ -131,6 +131,14 @@ fn snapshots_are_read_and_written_and_a_second_run_adds_nothing() {
     assert!(contents(&sandbox.path("restored")) == contents(&sandbox.path("new")));
     sandbox.done("migrate --verify old snapshot:after");
     sandbox.done("check --read-data");
+    // Another snapshot of the same store gives the same.
+    sandbox.done("backup --store old");
+    let said = sandbox.done("migrate snapshot:latest snapshot:");
+    assert!(said.starts_with("the result is snapshot ID already"), "{said}");
+    sandbox.done("backup --store old --project sales --label part");
+    sandbox.done("migrate snapshot:part part");
+    let ran = sandbox.run("migrate snapshot:part snapshot:");
+    assert!(ran.code == 14 && ran.stderr.contains("holds project sales only"), "{}", ran.stderr);
     sandbox.refused(
         "migrate old snapshot:before",
         1,
@@ -271,7 +279,7 @@ fn what_is_broken_or_unknown_is_kept_byte_for_byte() {
         assert!(new[&format!("_unmigrated/{name}")] == content, "{name}");
         assert!(ran.stdout.contains(&format!("{name}: ")), "{}", ran.stdout);
     }
-    let told = "5 documents kept as they were in new/_unmigrated: move that elsewhere before Kylin reads the rest";
+    let told = "5 documents not migrated, but kept in new/_unmigrated: move that elsewhere before Kylin reads the rest";
     assert!(ran.stdout.contains(told), "{}", ran.stdout);
     assert!(ran.stdout.contains("3 broken, 2 unknown, 0 unread"), "{}", ran.stdout);
     assert_eq!(new.len(), 32 + 5, "all that is sound is there");
