@@ -159,9 +159,13 @@ pub(super) fn kept(name: &EntryPath, content: &[u8], time_ns: i64) -> NewDocumen
     NewDocument { path: LAYOUT.path_in(&name, None), name, content: content.to_vec(), time_ns }
 }
 
+/// Longest key, in characters.
+const KEY_CHARS_MAX: usize = 255;
+
 /// Returns the name of a document of the result.
 pub(super) fn new_name(kind: Kind, key: &str) -> Result<EntryPath, Why> {
-    let is_key = !matches!(key, "" | "." | "..") && !key.contains(['/', '\0']);
+    let is_short = key.len() <= KEY_CHARS_MAX || key.chars().count() <= KEY_CHARS_MAX;
+    let is_key = is_short && !matches!(key, "" | "." | "..") && !key.contains(['/', '\0']);
     let name = EntryPath::new(format!("{}/{key}.json", kind.name()).into_bytes());
     name.ok().filter(|_| is_key).ok_or_else(|| Why::Key { key: escape(key.as_bytes()) })
 }

@@ -79,8 +79,8 @@ pub enum Why {
         /// The name in the old layout of the document that takes it.
         by: String,
     },
-    /// The key is none: too long perhaps, or with a `/` in it.
-    #[error("its key would be `{key}`, which is no key")]
+    /// The key is none: longer than 255 characters perhaps, or with a `/` in it.
+    #[error("its key would be `{key}`, which is longer than 255 characters or else no key")]
     Key {
         /// What the key would be.
         key: String,

@@ -62,9 +62,10 @@ impl InProject {
     }
 }
 
-/// Tells whether the key of a global document depends on what it says: a user may be called `x.json`.
-pub(super) fn key_is_in_content(kind: Global, file: &str) -> bool {
-    kind.key_field().is_some() && file.ends_with(SUFFIX)
+/// Tells whether the survey must look into a global document to know its key, or that it is one: a user may be called
+/// `x.json`, and names that differ in case are one to Kylin, so that one that is broken must not get it.
+pub(super) fn is_claimed_by_content(kind: Global, file: &str) -> bool {
+    matches!(kind, Global::User | Global::UserGroup) || (kind == Global::UserAcl && file.ends_with(SUFFIX))
 }
 
 /// Returns the key of a global document.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::case::required;
+use super::case::{new_name, required};
 use super::fate::Why;
 use super::ids::IdOf;
 use super::jackson::{Object, Value, decode, read};
@@ -113,7 +113,7 @@ impl Survey {
             | Form::Dataflow { .. }
             | Form::IndexPlan { .. }
             | Form::Parser { .. } => true,
-            Form::Global { kind, file } => plain::key_is_in_content(kind, file),
+            Form::Global { kind, file } => plain::is_claimed_by_content(kind, file),
             Form::InProject { kind, .. } => options.fresh_uuids && kind.id_of().is_some(),
             _ => false,
         }
@@ -134,7 +134,7 @@ impl Survey {
                 self.claim_model(plain::split_job(job).0, &project.into(), Evidence::Nothing);
                 self.claim_key(Kind::StreamingJob, project, job, 0, name);
             }
-            Form::Global { kind, file } if !plain::key_is_in_content(kind, file) => {
+            Form::Global { kind, file } if !plain::is_claimed_by_content(kind, file) => {
                 self.claim_key(kind.kind(), "", plain::global_key(kind, file, None), 0, name);
             }
             Form::InProject { kind: InProject::Table, project, key } => {
@@ -163,6 +163,7 @@ impl Survey {
                     Ok(uuid) => uuid.into_owned(),
                     Err(_) => required(&object(&decode(content)?.0)?, "uuid")?,
                 };
+                new_name(Kind::IndexPlan, &uuid)?;
                 let rank = u8::from(uuid != model);
                 self.claim_model(&uuid, &project.into(), Evidence::Nothing);
                 self.claim_key(Kind::IndexPlan, project, &uuid, rank, name);
@@ -182,12 +183,14 @@ impl Survey {
                     self.claim_key(Kind::UserGroup, "", &group, 1, name);
                 }
             }
-            Form::Global { kind, file } if plain::key_is_in_content(kind, file) => {
+            Form::Global { kind, file } if plain::is_claimed_by_content(kind, file) => {
                 let key = plain::global_key(kind, file, (!self.options.as_kylin).then_some(&object));
+                new_name(kind.kind(), key)?;
                 self.claim_key(kind.kind(), "", key, 0, name);
             }
             Form::Parser { project, class } => {
                 let says = plain::class_of(&object, class);
+                new_name(Kind::DataParser, &format!("{project}.{says}"))?;
                 self.claim_key(Kind::DataParser, project, &says, u8::from(says != class), name);
             }
             Form::InProject { kind, project, key } if self.options.fresh_uuids && kind.id_of().is_some() => {
@@ -204,6 +207,7 @@ impl Survey {
     }
 
     fn add_model(&mut self, project: &str, file: &str, object: &Object<'_>) -> Result<(), Why> {
+        new_name(Kind::Model, file)?;
         let model = model::read(project, object)?;
         let shared: Arc<str> = project.into();
         self.claim_model(file, &shared, Evidence::Nothing);
@@ -217,6 +221,7 @@ impl Survey {
     }
 
     fn add_dataflow(&mut self, project: &str, file: &str, object: &Object<'_>) -> Result<(), Why> {
+        new_name(Kind::Dataflow, file)?;
         let dataflow = dataflow::read(object)?;
         let owner = self.owner(project, &dataflow.uuid);
         let evidence = |is_ready| if is_ready { Evidence::Segment } else { Evidence::Nothing };

@@ -115,6 +115,30 @@ fn broken_documents_claim_no_id() {
         migrate(&[("p/model_desc/M.json", "{"), ("q/model_desc/M.json", r#"{"uuid":"M","fact_table":"D.T"}"#)]);
     assert_eq!(outcome.keys.choices(), []);
     assert_eq!(outcome.json("MODEL/M.json")["project"], "q");
+    let outcome = migrate(&[("_global/user/ALICE", "{"), ("_global/user/alice", "{}")]);
+    assert_eq!(outcome.names(""), ["USER_INFO/alice.json", "_unmigrated/_global/user/ALICE"]);
+}
+
+#[test]
+fn keys_that_are_too_long_are_none() {
+    let long = "x".repeat(256);
+    let model = format!(
+        r#"{{"uuid":"{long}","fact_table":"D.T","computed_columns":[{{"tableIdentity":"D.T","columnName":"C"}}]}}"#
+    );
+    let names = [format!("P/model_desc/{long}.json"), format!("P/table/{long}.json"), format!("P/parser/{long}.json")];
+    let sound = model.replace(&long, "y");
+    let outcome = migrate(&[
+        (&names[0], &model),
+        (&names[1], "{}"),
+        (&names[2], "{}"),
+        ("P/model_desc/y.json", &sound),
+        ("P/dataflow/M.json", &format!(r#"{{"uuid":"M","segments":[{{"id":"{long}"}}]}}"#)),
+    ]);
+    assert_eq!(outcome.names("_unmigrated/").len(), 4);
+    assert_eq!(outcome.names("COMPUTE_COLUMN/").len(), 1);
+    for name in &names {
+        assert!(matches!(&outcome.fates[name], Fate::Broken { why: Why::Key { .. }, .. }), "{name}");
+    }
 }
 
 #[test]
