@@ -78,6 +78,7 @@ impl MigrateArgs {
 }
 
 pub(crate) fn run(args: &MigrateArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    let began = Instant::now();
     refuse_repeated_tags(&args.tags)?;
     if args.verify {
         return check(args, global, output, progress);
@@ -106,7 +107,7 @@ pub(crate) fn run(args: &MigrateArgs, global: &Global, output: &Output, progress
             let packages = source.packages()?.unwrap_or_default();
             packages::run(&packages, destination.as_ref(), args, global, output, progress)
         }
-        planned => carry_out(&planned?, destination.as_ref(), args, global, output, progress),
+        planned => carry_out(&planned?, destination.as_ref(), began, args, global, output, progress),
     }
 }
 
@@ -114,12 +115,12 @@ pub(crate) fn run(args: &MigrateArgs, global: &Global, output: &Output, progress
 fn carry_out(
     migration: &Migration,
     destination: Option<&Destination>,
+    began: Instant,
     args: &MigrateArgs,
     global: &Global,
     output: &Output,
     progress: &Progress<'_>,
 ) -> Result<Code> {
-    let began = Instant::now();
     let destination = destination.filter(|_| !args.dry_run);
     match destination {
         None => {}
