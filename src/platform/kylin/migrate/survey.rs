@@ -148,6 +148,12 @@ impl Survey {
             Form::Global { kind, file } if !plain::is_claimed_by_content(kind, file) => {
                 self.claim_key(kind.kind(), "", plain::global_key(kind, file, None), 0, name);
             }
+            // Kylin's tool leaves the project out of these keys.
+            Form::InProject { kind: kind @ (InProject::JobStats | InProject::QueryRecord), key, .. }
+                if self.options.as_kylin =>
+            {
+                self.claim_key(kind.kind(), "", key, 0, name);
+            }
             Form::InProject { kind: InProject::Table, project, key } => {
                 let upper = key.to_uppercase();
                 if upper != key {
