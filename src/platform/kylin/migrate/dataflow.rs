@@ -57,6 +57,7 @@ pub(super) fn read(object: &Object<'_>) -> Result<Dataflow, Why> {
 pub(super) fn convert(case: &mut Case<'_>, project: &str, file: &str, text: &str) -> Result<(), Why> {
     let mut object = case.object(text)?;
     let dataflow = read(&object)?;
+    case.claim(Kind::Dataflow, project, &dataflow.uuid)?;
     if dataflow.uuid != file {
         let uuid = &dataflow.uuid;
         case.remark(Difference::Misnamed, format!("`uuid` is `{uuid}`: Kylin takes such a dataflow for broken"));

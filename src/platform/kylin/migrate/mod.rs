@@ -45,7 +45,8 @@ pub const LAYOUT: Layout = Layout::New(Level::Core);
 /// What the user decides about a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// Do as Kylin's own tool does, for comparison, where no document is lost by that.
+    /// Do as Kylin's own tool does, for comparison, where no document is lost by that: its keys, its digits of numbers,
+    /// texts for numbers where it writes such, and `_image`.
     pub as_kylin: bool,
     /// Give a new id also to a model or segment with built data, whose folders then have to be moved.
     pub rename_built: bool,

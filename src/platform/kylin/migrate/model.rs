@@ -105,6 +105,7 @@ fn said(column: &Object<'_>) -> [u8; 16] {
 pub(super) fn convert(case: &mut Case<'_>, project: &str, file: &str, text: &str) -> Result<(), Why> {
     let mut object = case.object(text)?;
     let model = read(project, &object)?;
+    case.claim(Kind::Model, project, &model.uuid)?;
     if model.uuid != file {
         let uuid = &model.uuid;
         case.remark(Difference::Misnamed, format!("`uuid` is `{uuid}`: Kylin takes such a model for broken"));

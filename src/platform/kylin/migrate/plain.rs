@@ -143,7 +143,8 @@ pub(super) fn convert_in_project(
     let mut object = case.object(text)?;
     let mut key = format!("{project}.{rest}");
     if matches!(kind, InProject::JobStats | InProject::QueryRecord) {
-        if case.as_kylin() {
+        // Of two with the same key, Kylin's tool loses one.
+        if case.as_kylin() && case.claim(kind.kind(), "", rest).is_ok() {
             key = rest.to_owned();
         } else {
             case.remark(Difference::Key, format!("Kylin's tool calls it `{rest}`, and Kylin 5 does not find it"));

@@ -19,6 +19,7 @@ pub struct Survey {
     pub(super) models: Vec<ModelClaim>,
     pub(super) segments: Vec<SegmentClaim>,
     pub(super) columns: Vec<ColumnClaim>,
+    pub(super) misnamed: Vec<Misnamed>,
     pub(super) keys: Vec<KeyClaim>,
     /// The `uuid` of projects, and their names.
     pub(super) projects: Vec<(String, String)>,
@@ -73,6 +74,16 @@ pub(super) struct ColumnClaim {
     pub(super) file: Box<str>,
     pub(super) said: [u8; 16],
     pub(super) owner: Arc<Owner>,
+}
+
+/// A model or dataflow whose `uuid` is not its name: its claims count only if no other has that `uuid`.
+#[derive(Debug, Clone)]
+pub(super) struct Misnamed {
+    pub(super) kind: Kind,
+    pub(super) name: EntryPath,
+    pub(super) owner: Arc<Owner>,
+    pub(super) columns: Vec<ColumnClaim>,
+    pub(super) segments: Vec<SegmentClaim>,
 }
 
 /// A document that would have a key that others may want as well.
@@ -137,6 +148,12 @@ impl Survey {
             Form::Global { kind, file } if !plain::is_claimed_by_content(kind, file) => {
                 self.claim_key(kind.kind(), "", plain::global_key(kind, file, None), 0, name);
             }
+            // Kylin's tool leaves the project out of these keys.
+            Form::InProject { kind: kind @ (InProject::JobStats | InProject::QueryRecord), key, .. }
+                if self.options.as_kylin =>
+            {
+                self.claim_key(kind.kind(), "", key, 0, name);
+            }
             Form::InProject { kind: InProject::Table, project, key } => {
                 let upper = key.to_uppercase();
                 if upper != key {
@@ -199,40 +216,64 @@ impl Survey {
                     self.tables.push(TableClaim { kind, uuid, project: project.into(), key: key.into() });
                 }
             }
-            Form::Model { project, model } => self.add_model(project, model, &object)?,
-            Form::Dataflow { project, model } => self.add_dataflow(project, model, &object)?,
+            Form::Model { project, model } => self.add_model(name, (project, model), &object)?,
+            Form::Dataflow { project, model } => self.add_dataflow(name, (project, model), &object)?,
             _ => {}
         }
         Ok(())
     }
 
-    fn add_model(&mut self, project: &str, file: &str, object: &Object<'_>) -> Result<(), Why> {
+    fn add_model(&mut self, name: &EntryPath, (project, file): (&str, &str), object: &Object<'_>) -> Result<(), Why> {
         new_name(Kind::Model, file)?;
         let model = model::read(project, object)?;
-        let shared: Arc<str> = project.into();
-        self.claim_model(file, &shared, Evidence::Nothing);
-        self.claim_model(&model.uuid, &shared, Evidence::Nothing);
-        let owner = Arc::new(Owner { project: shared, model: model.uuid.as_str().into() });
-        for column in &model.columns {
+        let owner = Arc::new(Owner { project: project.into(), model: model.uuid.as_str().into() });
+        let column = |column: &model::Column| {
             let (id, file, owner) = (column.id.as_str().into(), file.into(), Arc::clone(&owner));
-            self.columns.push(ColumnClaim { id, file, said: column.said, owner });
-        }
+            ColumnClaim { id, file, said: column.said, owner }
+        };
+        let columns = model.columns.iter().map(column).collect();
+        self.claim_model(file, &owner.project, Evidence::Nothing);
+        self.claim_model(&model.uuid, &owner.project, Evidence::Nothing);
+        self.add_claims(file, Misnamed { kind: Kind::Model, name: name.clone(), owner, columns, segments: Vec::new() });
         Ok(())
     }
 
-    fn add_dataflow(&mut self, project: &str, file: &str, object: &Object<'_>) -> Result<(), Why> {
+    fn add_dataflow(
+        &mut self,
+        name: &EntryPath,
+        (project, file): (&str, &str),
+        object: &Object<'_>,
+    ) -> Result<(), Why> {
         new_name(Kind::Dataflow, file)?;
         let dataflow = dataflow::read(object)?;
         let owner = self.owner(project, &dataflow.uuid);
         let evidence = |is_ready| if is_ready { Evidence::Segment } else { Evidence::Nothing };
+        let segment = |segment: &dataflow::Segment| {
+            let (id, owner) = (segment.id.as_str().into(), Arc::clone(&owner));
+            SegmentClaim { id, owner, evidence: evidence(segment.is_ready), is_listed: true }
+        };
+        let segments = dataflow.segments.iter().map(segment).collect();
         let most = evidence(dataflow.segments.iter().any(|segment| segment.is_ready));
         self.claim_model(file, &owner.project, most);
         self.claim_model(&dataflow.uuid, &owner.project, most);
-        for segment in &dataflow.segments {
-            let (id, owner, evidence) = (segment.id.as_str().into(), Arc::clone(&owner), evidence(segment.is_ready));
-            self.segments.push(SegmentClaim { id, owner, evidence, is_listed: true });
-        }
+        self.add_claims(
+            file,
+            Misnamed { kind: Kind::Dataflow, name: name.clone(), owner, columns: Vec::new(), segments },
+        );
         Ok(())
+    }
+
+    /// Adds the claims of a model or dataflow: at once, or when it is known whether it is the one with its `uuid`.
+    fn add_claims(&mut self, file: &str, document: Misnamed) {
+        let Owner { project, model } = &*document.owner;
+        let is_misnamed = **model != *file;
+        self.claim_key(document.kind, project, model, u8::from(is_misnamed), &document.name);
+        if is_misnamed {
+            self.misnamed.push(document);
+        } else {
+            self.columns.extend(document.columns);
+            self.segments.extend(document.segments);
+        }
     }
 
     /// Returns an owner of segments, that of the last ones if it is the same.
@@ -262,6 +303,7 @@ impl Survey {
         self.models.extend(other.models);
         self.segments.extend(other.segments);
         self.columns.extend(other.columns);
+        self.misnamed.extend(other.misnamed);
         self.keys.extend(other.keys);
         self.projects.extend(other.projects);
         self.tables.extend(other.tables);

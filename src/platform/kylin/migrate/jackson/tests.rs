@@ -1,5 +1,7 @@
-use super::read::decode;
-use super::{read, write};
+use proptest::prelude::*;
+
+use super::{decode, read, write};
+use crate::platform::kylin::json::Json;
 
 fn rewritten(text: &str) -> String {
     String::from_utf8(write(&read(text).unwrap().value, false).bytes).unwrap()
@@ -167,5 +169,64 @@ fn encodings_are_told_as_jackson_tells_them() {
     }
     for broken in [&b"{\"a\":\"\xff\"}"[..], b"{\0\"", b"\xff\xfe\0", b"\0\0\0{\0"] {
         assert!(decode(broken).is_err(), "{broken:?}");
+    }
+}
+
+#[test]
+fn values_may_be_nested_deep() {
+    let deep = |depth: usize| format!("{}{}", "{\"a\":[".repeat(depth), "]}".repeat(depth));
+    let text = rewritten(&deep(249));
+    assert_eq!(rewritten(&text), text);
+    assert!(read(&deep(251)).is_err());
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let text = "\\PC{0,6}|[\\x00-\\x1f\"\\\\/\u{1f600}]{0,4}";
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        any::<f64>().prop_map(serde_json::Value::from),
+        text.prop_map(serde_json::Value::from),
+    ];
+    leaf.prop_recursive(4, 40, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+            prop::collection::hash_map(text, inner, 0..30).prop_map(|fields| fields.into_iter().collect()),
+        ]
+    })
+}
+
+proptest! {
+    /// What is written means what was read, is read again, and then written the same.
+    #[test]
+    fn any_json_keeps_its_meaning(value in json()) {
+        let text = value.to_string();
+        let written = rewritten(&text);
+        let meaning = |text: &str| Json::parse(text.as_bytes()).unwrap();
+        prop_assert!(meaning(&text).means(&meaning(&written)), "{}", written);
+        prop_assert_eq!(&rewritten(&written), &written);
+        prop_assert_eq!(as_kylin(&text), written);
+    }
+
+    /// What serde takes for JSON is JSON, and nothing else is, but for halves of pairs and what follows the value.
+    #[test]
+    fn any_text_is_read_as_serde_reads_it(text in "[{}\\[\\]:,\"\\\\u0-9dDeE.+ \ntrufalsn-]{0,24}") {
+        let serde = serde_json::from_str::<serde_json::Value>(&text);
+        match read(&text) {
+            Ok(read) if read.bytes_after == 0 && !text.contains("\\u") => {
+                // Numbers that no binary64 holds are no error to Java.
+                prop_assert!(serde.is_ok() || text.contains(['e', 'E']), "{}", text);
+            }
+            Ok(_) => {}
+            Err(_) => prop_assert!(serde.is_err(), "{}", text),
+        }
+    }
+
+    #[test]
+    fn any_bytes_end(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        if let Ok((text, _)) = decode(&bytes) {
+            let _ = read(&text);
+        }
     }
 }

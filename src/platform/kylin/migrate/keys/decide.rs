@@ -5,17 +5,23 @@ use std::collections::{HashMap, HashSet};
 use super::super::Survey;
 use super::super::choice::{Choice, Claim, Contested, Move};
 use super::super::ids::{IdOf, derived};
-use super::super::survey::{ColumnClaim, Evidence, KeyClaim, ModelClaim, Owner, SegmentClaim, TableClaim};
+use super::super::survey::{ColumnClaim, Evidence, KeyClaim, Misnamed, ModelClaim, Owner, SegmentClaim, TableClaim};
 use super::{ColumnOwner, Keys};
 
-pub(super) fn decide(survey: Survey) -> Keys {
+pub(super) fn decide(mut survey: Survey) -> Keys {
     let mut keys = Keys { options: survey.options, is_identity_unknown: survey.is_identity_unknown, ..Keys::default() };
+    keys.decide_keys(survey.keys);
+    for Misnamed { kind, name, owner, columns, segments } in survey.misnamed {
+        if keys.winner(kind, &owner.project, &owner.model).is_none_or(|winner| *winner == name) {
+            survey.columns.extend(columns);
+            survey.segments.extend(segments);
+        }
+    }
     keys.decide_models(survey.models);
     let segments = one_each(survey.segments);
     keys.decide_segments(&segments);
     keys.find_moves(&segments);
     keys.decide_columns(survey.columns);
-    keys.decide_keys(survey.keys);
     keys.decide_tables(survey.tables);
     let mut projects = survey.projects;
     // Of projects with the same `uuid` the first is taken.
