@@ -145,6 +145,11 @@ impl SpoolStore {
         self.inner.documents.windows(2).find(|pair| pair[0].path == pair[1].path).map(|pair| &pair[0].path)
     }
 
+    /// Returns the paths, sorted.
+    pub fn paths(&self) -> impl Iterator<Item = &EntryPath> {
+        self.inner.documents.iter().map(|document| &document.path)
+    }
+
     /// Returns what is to be put into a store that has nothing.
     pub fn puts(&self) -> Vec<Put> {
         let put = |spooled: &Spooled| Put {

@@ -47,7 +47,7 @@ pub(super) fn examine_result(
 
 /// Checks that no two documents of the result have one name: who would win?
 fn require_single(result: &SpoolStore) -> Result<()> {
-    let mut names: Vec<EntryPath> = result.puts().iter().filter_map(|put| LAYOUT.name_of(&put.path)).collect();
+    let mut names: Vec<EntryPath> = result.paths().filter_map(|path| LAYOUT.name_of(path)).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         None => Ok(()),
