@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 
-use kylin_tree::{Churn, Shape};
+use kylin_tree::{Churn, Layout, Shape};
 
 /// Make a synthetic tree of Kylin 5 metadata, or change one as a day of work would
 #[derive(Parser)]
@@ -42,6 +42,9 @@ struct Generate {
     /// How many projects; 0 chooses by the number of documents
     #[arg(long, alias = "project", value_name = "N", default_value_t = 0)]
     projects: u32,
+    /// Lay the documents out as Kylin did before 5.0.0, which folds many into others
+    #[arg(long)]
+    old: bool,
     /// Directory to make; it must be empty if it exists
     dir: PathBuf,
 }
@@ -115,7 +118,8 @@ fn free(dir: &Path) -> io::Result<bool> {
 
 fn generate(new: &Generate) -> io::Result<()> {
     let started = Instant::now();
-    let shape = Shape { documents: new.documents, seed: new.seed, projects: new.projects };
+    let layout = if new.old { Layout::Old } else { Layout::New };
+    let shape = Shape { documents: new.documents, seed: new.seed, projects: new.projects, layout };
     let written = kylin_tree::generate(&new.dir, &shape)?;
     println!(
         "{} documents, {} bytes in {} ({:.1} s)",

@@ -18,7 +18,7 @@ use std::time::Duration;
 use divan::{Bencher, black_box};
 use tempfile::TempDir;
 
-use kylin_tree::{Churn, Shape};
+use kylin_tree::{Churn, Layout, Shape};
 use metastash::endpoint::directory::DirectoryStore;
 use metastash::model::scope::Scope;
 use metastash::monitor::Silent;
@@ -157,7 +157,7 @@ impl Ground {
         };
         let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
         let tree = dir.path().join("tree");
-        kylin_tree::generate(&tree, &Shape { documents, seed: 1, projects: 0 })?;
+        kylin_tree::generate(&tree, &Shape { documents, seed: 1, projects: 0, layout: Layout::New })?;
         let store = DirectoryStore::open(&tree).expect("the tree was just made");
         let ground = Self { store, day_0: dir.path().join("day_0"), day_1: dir.path().join("day_1"), dir };
         let repo = Repository::create(storage(&ground.day_0), config()).expect("the place is free");

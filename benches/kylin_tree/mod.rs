@@ -13,6 +13,7 @@ mod edit;
 mod json;
 mod models;
 mod names;
+mod old;
 mod project;
 mod segments;
 mod system;
@@ -40,13 +41,25 @@ pub struct Shape {
     pub seed: u64,
     /// How many projects; 0 chooses by the number of documents.
     pub projects: u32,
+    /// How the documents lie.
+    pub layout: Layout,
+}
+
+/// How documents lie in files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// As in Kylin 5.0.0 and later.
+    #[default]
+    New,
+    /// As before 5.0.0: what has a document of its own now is in others then, so there are fewer.
+    Old,
 }
 
 /// Writes a tree into a directory, which is made if needed.
 ///
 /// Holds one project per thread in memory, never the tree. Files get the times of their documents.
 pub fn generate(dir: &Path, shape: &Shape) -> io::Result<Written> {
-    let mut tree = Tree::new(dir, shape.documents);
+    let mut tree = Tree::new(dir, shape.documents, shape.layout);
     for global in system::globals(shape.seed, shape.documents) {
         tree.put(global.kind, &global.key, global.modified, &global.content)?;
     }
@@ -56,12 +69,12 @@ pub fn generate(dir: &Path, shape: &Shape) -> io::Result<Written> {
         .enumerate()
         .map(|(number, quota)| {
             let project = Project::new(shape.seed, number as u64, quota);
-            let mut tree = Tree::new(dir, quota);
+            let mut tree = Tree::new(dir, quota, shape.layout);
             writer::write(&project, &mut tree)?;
-            io::Result::Ok(tree.finish())
+            tree.finish()
         })
         .try_reduce(Written::default, |a, b| Ok(a.plus(b)))?;
-    Ok(tree.finish().plus(projects))
+    Ok(tree.finish()?.plus(projects))
 }
 
 /// Returns how many documents each project gets; the largest has about four times those of the smallest.

@@ -6,6 +6,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::Layout;
+use super::old::write_old;
+
 /// What was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
@@ -28,17 +31,33 @@ pub struct Tree<'a> {
     made: HashSet<&'static str>,
     left: u64,
     written: Written,
+    /// What is to be put together, in the old layout.
+    held: Option<Vec<Held>>,
+}
+
+/// A document that is not written yet.
+pub struct Held {
+    pub kind: &'static str,
+    pub key: String,
+    pub modified: u64,
+    pub content: String,
 }
 
 impl<'a> Tree<'a> {
     /// Returns a writer of at most `limit` documents below `root`.
-    pub fn new(root: &'a Path, limit: u64) -> Self {
-        Self { root, made: HashSet::new(), left: limit, written: Written::default() }
+    pub fn new(root: &'a Path, limit: u64, layout: Layout) -> Self {
+        let held = (layout == Layout::Old).then(Vec::new);
+        Self { root, made: HashSet::new(), left: limit, written: Written::default(), held }
     }
 
     /// Writes a document unless the limit is reached.
     pub fn put(&mut self, kind: &'static str, key: &str, modified: u64, content: &str) -> io::Result<()> {
         if self.left == 0 {
+            return Ok(());
+        }
+        if let Some(held) = &mut self.held {
+            held.push(Held { kind, key: key.to_owned(), modified, content: content.to_owned() });
+            self.left -= 1;
             return Ok(());
         }
         if self.made.insert(kind) {
@@ -57,8 +76,11 @@ impl<'a> Tree<'a> {
     }
 
     /// Returns what was written.
-    pub fn finish(self) -> Written {
-        self.written
+    pub fn finish(self) -> io::Result<Written> {
+        match self.held {
+            Some(held) => write_old(self.root, held),
+            None => Ok(self.written),
+        }
     }
 }
 

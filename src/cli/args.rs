@@ -13,6 +13,7 @@ use metastash::repo::snapshot::Reference;
 
 use super::exit::Usage;
 use super::forget::ForgetArgs;
+use super::migrate::MigrateArgs;
 use super::values::{Place, Side, parse_label, parse_moment, parse_part, parse_path, parse_share, parse_tag};
 use super::watch::WatchArgs;
 
@@ -170,6 +171,16 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  metastash doctor\n  metastash doctor latest --project sales\n  \
                             metastash doctor live --since before-upgrade --exit-code")]
     Doctor(DoctorArgs),
+    /// Bring Kylin's metadata from the layout before 5.0.0 to that of 5.0.0 and later
+    ///
+    /// What Kylin's MigrateKEMetadataTool does, without losing anything: every document of SRC is accounted for, what is
+    /// broken or unknown is kept in `_unmigrated`, and the result is checked before it is written. SRC is not changed. To fill
+    /// a database, migrate to a snapshot and restore that.
+    #[command(after_help = "Examples:\n  metastash migrate /data/kylin_metadata /data/migrated --dry-run\n  \
+                            metastash migrate snapshot:before-upgrade snapshot:migrated\n  \
+                            metastash migrate metadata.zip migrated.zip\n  \
+                            metastash migrate --verify /data/kylin_metadata /data/migrated")]
+    Migrate(MigrateArgs),
     /// Do what Kylin's bin/metastore.sh does, with its arguments
     ///
     /// backup [DIR], backup-project PROJECT [DIR], restore DIR [--after-truncate], restore-project PROJECT DIR
@@ -232,6 +243,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Export(_)
             | Self::Import(_)
+            | Self::Migrate(_)
             | Self::Forget(_)
             | Self::Watch(_)
             | Self::Metastore { .. } => true,

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use metastash::endpoint::sql::{Fault, SqlError};
+use metastash::ops::migrate::Unfit;
 use metastash::{endpoint, ops, repo, storage};
 use serde_json::json;
 
@@ -134,7 +135,12 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
         return code_of_store(error);
     }
     match error.downcast_ref::<ops::Error>() {
-        Some(ops::Error::Refused { .. } | ops::Error::Gaps { .. }) => 14,
+        Some(
+            ops::Error::Refused { .. }
+            | ops::Error::Gaps { .. }
+            | ops::Error::Unfit { .. }
+            | ops::Error::NotMigrated { .. },
+        ) => 14,
         Some(ops::Error::Repository(error)) => code_of_repository(error),
         Some(ops::Error::Endpoint(error)) => code_of_store(error),
         Some(ops::Error::Interrupted) => 130,
@@ -200,8 +206,29 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<String> {
             "name the folder that holds `core_meta`, `MODEL` or `_global`, or say how to read it with `--layout`"
                 .to_owned(),
         ),
+        ops::Error::Unfit { unfit, .. } => Some(hint_for_unfit(unfit)),
+        ops::Error::NotMigrated { .. } => Some(
+            "nothing was written; without `--strict` what can't be migrated is kept as it is, and told in the report"
+                .to_owned(),
+        ),
         ops::Error::Output(_) | ops::Error::Interrupted => None,
     }
+}
+
+fn hint_for_unfit(unfit: &Unfit) -> String {
+    let hint = match unfit {
+        Unfit::AlreadyNew => "nothing is to be done; with `--skip-if-new` that is no failure",
+        Unfit::Mixed { .. } => {
+            "move the documents of one layout elsewhere: perhaps they are left over from a migration"
+        }
+        Unfit::OldBelow { folder } | Unfit::NewBelow { folder } => {
+            return format!("is `{folder}` in it what is meant?");
+        }
+        Unfit::Foreign => "name the folder that holds `_global` and the projects, or a backup that Kylin made",
+        Unfit::StillOld => "DEST is what a migration wrote, SRC what it read",
+        Unfit::NotNew => "name the folder that holds `core_meta`, or types such as `MODEL`",
+    };
+    hint.to_owned()
 }
 
 fn hint_for_repository(error: &repo::Error) -> Option<String> {

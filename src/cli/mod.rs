@@ -15,6 +15,7 @@ mod forget;
 mod import;
 mod log;
 mod metastore;
+mod migrate;
 mod nodes;
 mod open;
 mod output;
@@ -74,6 +75,7 @@ fn dispatch(cli: &Cli, output: &Output, progress: &Progress<'_>) -> anyhow::Resu
         Command::Doctor(args) => doctor::run(args, global, output, progress),
         Command::Export(args) => export::run(args, global, output, progress),
         Command::Import(args) => import::run(args, global, output, progress),
+        Command::Migrate(args) => migrate::run(args, global, output, progress),
         Command::Metastore { arguments } => metastore::run(arguments, global, output, progress),
         Command::Watch(args) => watch::run(args, global, output, progress),
         Command::Forget(args) => forget::run(args, global, output, progress),

@@ -1,8 +1,10 @@
 //! Sources and targets: the stores that backups read and restores write.
 
 pub mod directory;
+pub mod json_list;
 pub mod kylin;
 pub mod location;
+pub mod spool;
 pub mod sql;
 pub mod zip;
 

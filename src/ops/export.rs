@@ -65,13 +65,16 @@ pub fn export(
     Ok(report)
 }
 
-fn empty_listing(target: &dyn Target, monitor: &dyn Monitor) -> Result<Box<dyn Listing>> {
+pub(super) fn empty_listing(target: &dyn Target, monitor: &dyn Monitor) -> Result<Box<dyn Listing>> {
     let listing = target.scan_target(&Scope::System, monitor)?;
     if listing.is_empty() && listing.obstacles().is_empty() {
         return Ok(listing);
     }
     Err(Error::Refused {
-        danger: format!("there is something at {} already, which would be mixed with the snapshot", target.location()),
+        danger: format!(
+            "there is something at {} already, which would be mixed with what is to be written",
+            target.location()
+        ),
         way_out: "name a place that does not exist yet".to_owned(),
     })
 }

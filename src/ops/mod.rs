@@ -7,6 +7,7 @@ pub mod check;
 mod contents;
 pub mod diff;
 pub mod doctor;
+mod documents;
 pub mod export;
 mod fetch;
 pub mod follow;
@@ -15,6 +16,7 @@ mod guards;
 pub mod history;
 mod live;
 pub mod log;
+pub mod migrate;
 mod plan;
 pub mod restore;
 pub mod retention;
@@ -107,6 +109,22 @@ pub enum Error {
     NoPlatform {
         /// What was looked at.
         of: String,
+    },
+    /// There is nothing to migrate, or what should be the result of a migration is none.
+    #[error("{of} {unfit}")]
+    Unfit {
+        /// The store or snapshot.
+        of: String,
+        /// What it is instead.
+        unfit: migrate::Unfit,
+    },
+    /// A document can't be migrated, or not without a fault, and no such result was wanted.
+    #[error("cannot migrate {document}: {why}")]
+    NotMigrated {
+        /// The document, or where in the result the fault is.
+        document: String,
+        /// What is wrong.
+        why: String,
     },
     /// Whoever receives the output failed to.
     #[error("cannot write the output")]

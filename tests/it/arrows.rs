@@ -21,7 +21,7 @@ fn faults(path: &str, source: &str) -> Vec<String> {
     let depth = path.matches('/').count();
     let is_terminal = matches!(room, "cli" | "main");
     // Rules of style do not bind what tests say; arrows do.
-    let is_of_tests = path.ends_with("/tests.rs");
+    let is_of_tests = path.ends_with("/tests.rs") || path.contains("/tests/");
     let tested = if is_of_tests { 0 } else { source.find("#[cfg(test)]").unwrap_or(source.len()) };
     let mut faults = Vec::new();
     for (at, line) in code_lines(source) {

@@ -15,6 +15,7 @@ mod formats;
 mod formats_database;
 mod guards;
 mod kylin;
+mod migrate_pairs;
 mod retention;
 mod roundtrip;
 mod sql;

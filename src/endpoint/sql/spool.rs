@@ -1,26 +1,22 @@
 //! Documents on their way into a database: verified and complete in a file without a name before the transaction begins,
 //! so that it is short, and can be tried again.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Seek, Write};
 use std::sync::{Mutex, PoisonError};
 
+use crate::endpoint::spool::SpoolFile;
 use crate::endpoint::{Error, Result, StagingWriter};
 
 /// A document is held in memory up to this size until it is complete.
 const HELD_BYTES_MAX: usize = 8 << 20;
+/// Bytes that are copied at once.
+const COPIED_BYTES: usize = 1 << 16;
 
 /// The file.
 pub(super) struct Spool {
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    file: File,
-    end: u64,
+    file: SpoolFile,
     /// Where each document begins, and how many bytes it has.
-    places: Vec<Option<(u64, u64)>>,
+    places: Mutex<Vec<Option<(u64, u64)>>>,
 }
 
 fn failed(error: io::Error) -> Error {
@@ -30,16 +26,15 @@ fn failed(error: io::Error) -> Error {
 impl Spool {
     /// Returns a spool for so many documents.
     pub(super) fn new(count: usize) -> Result<Self> {
-        let file = tempfile::tempfile().map_err(failed)?;
-        Ok(Self { inner: Mutex::new(Inner { file, end: 0, places: vec![None; count] }) })
+        Ok(Self { file: SpoolFile::new()?, places: Mutex::new(vec![None; count]) })
     }
 
     /// Returns the n-th document.
     pub(super) fn read(&self, n: usize) -> Result<Vec<u8>> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let (start, length) = inner.places[n].expect("all documents are written before the change is made");
-        let mut content = vec![0; usize::try_from(length).expect("documents fit into memory")];
-        inner.file.read_exact_at(&mut content, start).map_err(|error| Error::io("read", "a temporary file", error))?;
+        let place = self.places.lock().unwrap_or_else(PoisonError::into_inner)[n];
+        let (start, length) = place.expect("all documents are written before the change is made");
+        let mut content = Vec::new();
+        self.file.read(start, length, &mut content)?;
         Ok(content)
     }
 
@@ -70,13 +65,18 @@ impl StagingWriter for SpoolWriter<'_> {
 
     fn finish(&mut self) -> Result<()> {
         self.content.rewind().map_err(failed)?;
-        let mut inner = self.spool.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inner { file, end, places } = &mut *inner;
-        let start = *end;
-        file.seek(SeekFrom::Start(start)).map_err(failed)?;
-        let copied = io::copy(&mut Read::by_ref(&mut self.content).take(self.length), file).map_err(failed)?;
-        *end += copied;
-        places[self.n] = Some((start, copied));
+        let start = self.spool.file.reserve(self.length);
+        let (mut at, mut piece) = (start, vec![0; COPIED_BYTES]);
+        loop {
+            let length = self.content.read(&mut piece).map_err(failed)?;
+            if length == 0 {
+                break;
+            }
+            self.spool.file.write(&piece[..length], at)?;
+            at += length as u64;
+        }
+        assert_eq!(at - start, self.length, "what was written comes back");
+        self.spool.places.lock().unwrap_or_else(PoisonError::into_inner)[self.n] = Some((start, self.length));
         Ok(())
     }
 }

@@ -60,6 +60,10 @@ pub enum KeyRule {
     Free,
     /// The value of this field.
     Field(&'static str),
+    /// The value of this field, in upper case.
+    Upper(&'static str),
+    /// This name: there is one document only.
+    Only(&'static str),
     /// `<project>.<DATABASE>.<NAME>`: two fields in upper case.
     Table,
     /// `<project>.` and the value of this field.
@@ -140,12 +144,12 @@ impl Kind {
             Self::KafkaConfig => ("KAFKA_CONFIG", PROJECT, KeyRule::Table),
             Self::Layout => ("LAYOUT", PROJECT, UUID),
             Self::LayoutDetails => ("LAYOUT_DETAILS", PROJECT, KeyRule::Joined("dataflow", "-", "layout")),
-            Self::LogicalView => ("LOGICAL_VIEW", Home::Field("created_project"), KeyRule::Free),
+            Self::LogicalView => ("LOGICAL_VIEW", Home::Field("created_project"), KeyRule::Upper("table_name")),
             Self::Model => ("MODEL", PROJECT, UUID),
             Self::ObjectAcl => ("OBJECT_ACL", Home::ProjectUuid, KeyRule::Free),
             Self::Project => ("PROJECT", Home::Key, KeyRule::Field("name")),
             Self::QueryRecord => ("QUERY_RECORD", PROJECT, KeyRule::Prefixed("username")),
-            Self::ResourceGroup => ("RESOURCE_GROUP", Home::Global, KeyRule::Free),
+            Self::ResourceGroup => ("RESOURCE_GROUP", Home::Global, KeyRule::Only("relation")),
             Self::Segment => ("SEGMENT", PROJECT, UUID),
             Self::SqlBlacklist => ("SQL_BLACKLIST", PROJECT, KeyRule::Field("project")),
             Self::StreamingJob => ("STREAMING_JOB", PROJECT, UUID),
@@ -153,7 +157,7 @@ impl Kind {
             Self::TableExd => ("TABLE_EXD", PROJECT, KeyRule::Prefixed("table_name")),
             Self::TableInfo => ("TABLE_INFO", PROJECT, KeyRule::Table),
             Self::TableModelRelation => ("TABLE_MODEL_RELATION", PROJECT, UUID),
-            Self::TmpRec => ("TMP_REC", PROJECT, KeyRule::Free),
+            Self::TmpRec => ("TMP_REC", PROJECT, KeyRule::Prefixed("uuid")),
             Self::UserGlobalAcl => ("USER_GLOBAL_ACL", Home::Global, KeyRule::Field("username")),
             Self::UserGroup => ("USER_GROUP", Home::Global, KeyRule::Field("group_name")),
             Self::UserInfo => ("USER_INFO", Home::Global, KeyRule::Field("username")),
@@ -181,6 +185,7 @@ impl Kind {
             Self::DataParser => &["jar_name", "class_name"],
             Self::KafkaConfig | Self::Project | Self::System => &["name"],
             Self::StreamingJob => &["model_id"],
+            Self::HistorySourceUsage => &["create_time"],
             _ => &[],
         }
     }

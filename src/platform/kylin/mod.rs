@@ -19,6 +19,7 @@ pub mod json;
 pub mod kind;
 pub mod layout;
 pub mod location;
+pub mod migrate;
 pub mod node;
 pub mod patch;
 pub mod properties;

@@ -11,6 +11,7 @@ mod guards;
 mod help;
 mod json;
 mod kylin;
+mod migrate;
 mod mounts;
 mod names;
 mod native;

@@ -89,7 +89,7 @@ fn dangling_references_are_found() {
     let found = faults_of(|root| {
         remove(root, "TABLE_INFO/learn_kylin.BOOKS.TITLE.json");
         remove(root, "DATAFLOW/1fb9ceda-2f9c-2c57-d5c3-05b7f74563ac.json");
-        put(root, "OBJECT_ACL/nobody.json", r#"{"uuid":"x"}"#);
+        put(root, "OBJECT_ACL/nobody.json", r#"{"uuid":"x","project":"_global"}"#);
     });
     let rules: Vec<&str> = found.iter().map(|fault| fault.split(' ').next().unwrap()).collect();
     for rule in ["model-without-table", "model-without-dataflow", "acl-without-project", "table-exd-without-table"] {

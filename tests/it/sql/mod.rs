@@ -26,6 +26,7 @@ pub(crate) mod kylin_tables;
 pub(crate) mod kylin_units;
 mod limits;
 mod meanwhile;
+mod migrating;
 mod proxy;
 mod replaced;
 mod restore;

@@ -31,8 +31,11 @@ pub(super) fn check(look: &mut Look<'_>, kind: Kind, place: &Place<'_>, said: &S
         Generation::New => {
             bindable(look, said);
             columns(look, kind, place, said);
+            form(look, kind, said);
             if place.project == UNPLACED {
                 unplaced(look, kind, said);
+            } else {
+                project(look, kind, said);
             }
             keys(look, kind, place, said);
         }
@@ -143,6 +146,41 @@ fn has_more_chars(text: &[u8], max: usize) -> bool {
     text.len() > max && String::from_utf8_lossy(text).chars().count() > max
 }
 
+/// What tells documents of 5.0.0 and later from those of before.
+fn form(look: &mut Look<'_>, kind: Kind, said: &Said<'_>) {
+    let (old, list) = match kind {
+        Kind::Model => (
+            Some(("computed_columns", *said.value(Field::ComputedColumns) != Value::Absent)),
+            Some(("computed_column_uuids", List::ComputedColumnUuids)),
+        ),
+        Kind::Dataflow => {
+            (Some(("segments", said.has_list(List::Segments))), Some(("segment_uuids", List::SegmentUuids)))
+        }
+        Kind::Segment => (Some(("id", *said.value(Field::Id) != Value::Absent)), None),
+        _ => return,
+    };
+    if let Some((name, true)) = old {
+        look.fault(Rule::OldField, name, format!("`{name}` is there"));
+    }
+    if let Some((name, list)) = list
+        && !said.has_list(list)
+    {
+        look.fault(Rule::MissingList, name, format!("`{name}` is missing"));
+    }
+}
+
+/// What belongs to no project says so, too.
+fn project(look: &mut Look<'_>, kind: Kind, said: &Said<'_>) {
+    let is_to_tell = match kind.facts().home {
+        Home::Global => kind != Kind::System,
+        Home::ProjectUuid => true,
+        Home::Field(_) | Home::Key => false,
+    };
+    if is_to_tell && said.filled(Field::Project).is_none() {
+        look.fault(Rule::NoProject, "", "`project` is missing or empty".to_owned());
+    }
+}
+
 fn unplaced(look: &mut Look<'_>, kind: Kind, said: &Said<'_>) {
     let Home::Field(field) = kind.facts().home else { return };
     let what = match value(said, field) {
@@ -159,7 +197,22 @@ fn keys(look: &mut Look<'_>, kind: Kind, place: &Place<'_>, said: &Said<'_>) {
     if let Some(key) = said.value(Field::MetaKey).text().filter(|key| key.as_bytes() != place.key) {
         look.fault(Rule::MetaKeyMismatch, "", format!("`meta_key` is `{key}`"));
     }
-    let Some(key) = expected_key(kind, said).filter(|key| key.as_bytes() != place.key) else { return };
+    let is_other = |key: &Cow<'_, str>| match kind.facts().key {
+        _ if key.as_bytes() == place.key => false,
+        KeyRule::Field("uuid") => true,
+        // Kylin finds these ignoring case.
+        _ => key.to_lowercase() != String::from_utf8_lossy(place.key).to_lowercase(),
+    };
+    if kind == Kind::Acl {
+        let is_right = said.filled(Field::Project).is_none_or(|project| {
+            let rest = place.key.strip_prefix(project.as_bytes()).unwrap_or_default();
+            rest.starts_with(b".u.") || rest.starts_with(b".g.")
+        });
+        if !is_right {
+            look.misnamed("the key should begin with the project and `.u.` or `.g.`".to_owned());
+        }
+    }
+    let Some(key) = expected_key(kind, said).filter(is_other) else { return };
     if kind == Kind::Project {
         look.fault(Rule::ProjectNameMismatch, "", format!("`name` is `{key}`"));
     } else {
@@ -176,7 +229,10 @@ fn expected_key<'s>(kind: Kind, said: &'s Said<'_>) -> Option<Cow<'s, str>> {
     let text = |name| value(said, name).text();
     let project = || said.filled(Field::Project);
     let key = match kind.facts().key {
+        KeyRule::Free if kind == Kind::ObjectAcl => return said.object_id().map(Cow::Borrowed),
         KeyRule::Free => return None,
+        KeyRule::Upper(name) => text(name)?.to_uppercase(),
+        KeyRule::Only(name) => return Some(Cow::Borrowed(name)),
         KeyRule::Field(name) => return text(name).filter(|text| !text.is_empty()).map(Cow::Borrowed),
         KeyRule::Table => format!("{}.{}", project()?, table(said)?),
         KeyRule::Prefixed(name) => format!("{}.{}", project()?, text(name)?),
@@ -226,6 +282,9 @@ pub(super) fn collect(facts: &mut Facts, generation: Generation, kind: Kind, pla
                 add(Fact::Segment, Some(segment));
             }
         }
+        Kind::Project | Kind::System => add(Fact::Title, said.filled(Field::Name)),
+        Kind::FusionModel => said.list(List::ModelMapping).for_each(|model| add(Fact::Model, Some(model))),
+        Kind::TmpRec => add(Fact::Model, Some(&key)),
         Kind::Layout | Kind::LayoutDetails => add(Fact::Dataflow, said.filled(Field::Dataflow)),
         Kind::ComputeColumn => {
             add(Fact::Table, said.filled(Field::ColumnTable));
@@ -317,7 +376,27 @@ mod tests {
             ("p/FUSION_MODEL/u", r#"{"uuid":"u","project":"p","id":"17","content":"YQ==","ts":null}"#, ""),
             ("p/FUSION_MODEL/u", r#"{"uuid":"u","project":"p","content":"no base64"}"#, "unbindable-field"),
             ("p/FUSION_MODEL/u", r#"{"uuid":{},"project":"p"}"#, "unbindable-field"),
-            ("p/MODEL/u", r#"{"uuid":"u","project":"p"}"#, "missing-field"),
+            ("p/MODEL/u", r#"{"uuid":"u","project":"p"}"#, "missing-field missing-list"),
+            (
+                "p/MODEL/u",
+                r#"{"uuid":"u","project":"p","alias":"a","computed_columns":null}"#,
+                "old-field missing-list",
+            ),
+            ("p/DATAFLOW/u", r#"{"uuid":"u","project":"p","segment_uuids":[],"segments":[]}"#, "old-field"),
+            ("p/DATAFLOW/u", r#"{"uuid":"u","project":"p"}"#, "missing-list"),
+            ("p/SEGMENT/u", r#"{"uuid":"u","project":"p","model_uuid":"m","id":"1"}"#, "old-field"),
+            ("_global/USER_INFO/U", r#"{"uuid":"u","username":"u"}"#, "no-project"),
+            ("p/OBJECT_ACL/P", r#"{"uuid":"u","project":"_global","domainObjectInfo":{"id":"Q"}}"#, "key-mismatch"),
+            ("p/LOGICAL_VIEW/V", r#"{"uuid":"u","project":"p","created_project":"p","table_name":"v"}"#, ""),
+            (
+                "p/LOGICAL_VIEW/V",
+                r#"{"uuid":"u","project":"p","created_project":"p","table_name":"w"}"#,
+                "key-mismatch",
+            ),
+            ("p/ACL/p.u.ANN", r#"{"uuid":"u","project":"p"}"#, ""),
+            ("p/ACL/ANN", r#"{"uuid":"u","project":"p"}"#, "key-mismatch"),
+            ("_global/RESOURCE_GROUP/r", r#"{"uuid":"u","project":"_global"}"#, "key-mismatch"),
+            ("_global/HISTORY_SOURCE_USAGE/x", r#"{"uuid":"u","project":"_global"}"#, "missing-field"),
             ("_unplaced/FUSION_MODEL/u", r#"{"uuid":"u"}"#, "no-project"),
             ("_unplaced/LOGICAL_VIEW/V", r#"{"uuid":"u","project":"p","created_project":""}"#, "no-project"),
             ("p/FUSION_MODEL/u", r#"{"uuid":"v","project":"p"}"#, "key-mismatch"),

@@ -16,6 +16,8 @@ pub(super) enum Fact {
     /// Its `uuid`, if that is not its key.
     Uuid,
     Alias,
+    /// What a project or a document of the system calls itself.
+    Title,
     Model,
     Dataflow,
     Segment,
@@ -29,10 +31,11 @@ pub(super) enum Fact {
     User,
 }
 
-const FACTS: [Fact; 13] = [
+const FACTS: [Fact; 14] = [
     Fact::Name,
     Fact::Uuid,
     Fact::Alias,
+    Fact::Title,
     Fact::Model,
     Fact::Dataflow,
     Fact::Segment,

@@ -10,6 +10,7 @@ mod document;
 mod examination;
 mod examine;
 mod names;
+mod pairs;
 mod place;
 mod read;
 mod references;

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::value::{Items, Value, otherwise, skip_seq};
+use super::value::{Item, Items, Names, Value, otherwise, skip_seq};
 
 /// Declares the fields that are read as texts, and their names.
 macro_rules! fields {
@@ -33,10 +33,12 @@ fields! {
     Alias = "alias",
     ClassName = "class_name",
     ColumnName = "columnName",
+    ComputedColumns = "computed_columns",
     Content = "content",
     ContentDiff = "contentDiff",
     CreatedProject = "created_project",
     CcUuid = "cc_uuid",
+    CreateTime = "create_time",
     Database = "database",
     Dataflow = "dataflow",
     Date = "date",
@@ -69,16 +71,26 @@ fields! {
 pub(super) enum List {
     ComputedColumnUuids,
     JoinTables,
+    /// Of fusion models, with the models as names of fields.
+    ModelMapping,
     SegmentUuids,
     /// Of dataflows before 5.0.0, which hold their segments.
     Segments,
 }
 
 /// What a document says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Said<'a> {
     values: [Value<'a>; Field::COUNT],
-    lists: [Vec<Cow<'a, str>>; 4],
+    lists: [Option<Vec<Cow<'a, str>>>; 5],
+    /// The id of the object that permissions are for.
+    object_id: Option<Cow<'a, str>>,
+}
+
+impl Default for Said<'_> {
+    fn default() -> Self {
+        Self { values: std::array::from_fn(|_| Value::Absent), lists: Default::default(), object_id: None }
+    }
 }
 
 impl<'a> Said<'a> {
@@ -94,7 +106,17 @@ impl<'a> Said<'a> {
 
     /// Returns the names in a list.
     pub(super) fn list(&self, list: List) -> impl Iterator<Item = &str> {
-        self.lists[list as usize].iter().map(AsRef::as_ref)
+        self.lists[list as usize].iter().flatten().map(AsRef::as_ref)
+    }
+
+    /// Tells whether a list is there, be it empty.
+    pub(super) fn has_list(&self, list: List) -> bool {
+        self.lists[list as usize].is_some()
+    }
+
+    /// Returns the id of the object that permissions are for.
+    pub(super) fn object_id(&self) -> Option<&str> {
+        self.object_id.as_deref()
     }
 }
 
@@ -130,7 +152,11 @@ impl<'de> Visitor<'de> for TopVisitor {
         while let Some(slot) = map.next_key()? {
             match slot {
                 Slot::Field(field) => said.values[field as usize] = map.next_value()?,
-                Slot::List(list) => said.lists[list as usize] = map.next_value::<Items<'de>>()?.0,
+                Slot::List(List::ModelMapping) => {
+                    said.lists[List::ModelMapping as usize] = Some(map.next_value::<Names<'de>>()?.0);
+                }
+                Slot::List(list) => said.lists[list as usize] = Some(map.next_value::<Items<'de>>()?.0),
+                Slot::Object => said.object_id = map.next_value::<Item<'de>>()?.0,
                 Slot::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -147,6 +173,7 @@ impl<'de> Visitor<'de> for TopVisitor {
 enum Slot {
     Field(Field),
     List(List),
+    Object,
     Other,
 }
 
@@ -168,7 +195,9 @@ impl Visitor<'_> for SlotVisitor {
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Slot, E> {
         Ok(match name {
             "computed_column_uuids" => Slot::List(List::ComputedColumnUuids),
+            "domainObjectInfo" => Slot::Object,
             "join_tables" => Slot::List(List::JoinTables),
+            "model_mapping" => Slot::List(List::ModelMapping),
             "segment_uuids" => Slot::List(List::SegmentUuids),
             "segments" => Slot::List(List::Segments),
             name => Field::of(name).map_or(Slot::Other, Slot::Field),
@@ -194,6 +223,11 @@ mod tests {
         assert_eq!(said.list(List::JoinTables).collect::<Vec<_>>(), ["D.A", "D.B"]);
         assert_eq!(said.list(List::Segments).collect::<Vec<_>>(), ["i", "v"]);
         assert_eq!(said.list(List::SegmentUuids).count(), 0);
+        assert!(said.has_list(List::SegmentUuids) && !said.has_list(List::ModelMapping));
+        let said = read(br#"{"model_mapping":{"m":null,"n":{}},"domainObjectInfo":{"type":"T","id":"u"}}"#);
+        let said = said.unwrap().unwrap();
+        assert_eq!(said.list(List::ModelMapping).collect::<Vec<_>>(), ["m", "n"]);
+        assert_eq!(said.object_id(), Some("u"));
     }
 
     #[test]

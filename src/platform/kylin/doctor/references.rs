@@ -6,7 +6,7 @@ use super::document::State;
 use super::examination::{Collected, Row};
 use super::examine::Fact;
 use super::names::Name;
-use super::{Fault, Generation, Rule};
+use super::{Fault, Generation, Rule, pairs};
 use crate::platform::kylin::kind::Kind;
 
 /// A reference: from documents of one kind, by their key or a fact, to one of another kind, of this name.
@@ -24,7 +24,8 @@ const REFERENCES: [Reference; 8] = [
 ];
 
 /// Those between kinds that the old generation does not have.
-const NEW_REFERENCES: [Reference; 12] = [
+const NEW_REFERENCES: [Reference; 15] = [
+    (Kind::Dataflow, None, Kind::IndexPlan, Rule::DataflowWithoutIndexPlan),
     (Kind::Model, Some(Fact::Column), Kind::ComputeColumn, Rule::ModelWithoutColumn),
     (Kind::Dataflow, Some(Fact::Segment), Kind::Segment, Rule::DataflowWithoutSegment),
     (Kind::Segment, Some(Fact::Dataflow), Kind::Dataflow, Rule::SegmentWithoutDataflow),
@@ -37,6 +38,8 @@ const NEW_REFERENCES: [Reference; 12] = [
     (Kind::KafkaConfig, Some(Fact::Parser), Kind::DataParser, Rule::KafkaWithoutParser),
     (Kind::DataParser, Some(Fact::Jar), Kind::JarInfo, Rule::ParserWithoutJar),
     (Kind::StreamingJob, Some(Fact::Model), Kind::Model, Rule::StreamingJobWithoutModel),
+    (Kind::FusionModel, Some(Fact::Model), Kind::Model, Rule::FusionModelWithoutModel),
+    (Kind::TmpRec, Some(Fact::Model), Kind::Model, Rule::RecWithoutModel),
 ];
 
 /// Finds references to documents that are not there.
@@ -47,6 +50,9 @@ pub(super) fn find(collected: &Collected, faults: &mut Vec<Fault>) {
         check(collected, &present, reference, faults);
     }
     segments(collected, &present, faults);
+    if collected.generation == Generation::New {
+        pairs::find(collected, faults);
+    }
     permissions(collected, faults);
 }
 
@@ -189,9 +195,10 @@ mod tests {
                 "index-plan-without-model p/INDEX_PLAN/m m",
                 "streaming-job-without-model p/STREAMING_JOB/m_build m",
                 "table-relation-without-model p/TABLE_MODEL_RELATION/r m",
+                "table-relation-without-model p/TABLE_MODEL_RELATION/r2 m",
             ],
         ),
-        ("p/INDEX_PLAN/m", &["model-without-index-plan p/MODEL/m m"]),
+        ("p/INDEX_PLAN/m", &["dataflow-without-index-plan p/DATAFLOW/m m", "model-without-index-plan p/MODEL/m m"]),
         (
             "p/DATAFLOW/m",
             &[
@@ -215,7 +222,14 @@ mod tests {
                 "table-relation-without-table p/TABLE_MODEL_RELATION/r D.T",
             ],
         ),
-        ("p/TABLE_INFO/p.D.K", &["kafka-without-table p/KAFKA_CONFIG/p.D.K D.K", "model-without-table p/MODEL/m D.K"]),
+        (
+            "p/TABLE_INFO/p.D.K",
+            &[
+                "kafka-without-table p/KAFKA_CONFIG/p.D.K D.K",
+                "model-without-table p/MODEL/m D.K",
+                "table-relation-without-table p/TABLE_MODEL_RELATION/r2 D.K",
+            ],
+        ),
         ("p/DATA_PARSER/p.x.P", &["kafka-without-parser p/KAFKA_CONFIG/p.D.K x.P"]),
         ("p/JAR_INFO/p.T_j.jar", &["parser-without-jar p/DATA_PARSER/p.x.P j.jar"]),
     ];
@@ -256,7 +270,7 @@ mod tests {
         samples::check(Generation::New, &documents, &["streaming-job-without-model q/STREAMING_JOB/m_merge m"]);
         let mut documents = SOUND.to_vec();
         documents.retain(|(path, _)| *path != "p/MODEL/m");
-        documents.push(("p/MODEL/x", r#"{"uuid":"m","project":"p","alias":"a","fact_table":"d.t"}"#));
+        documents.push(("p/MODEL/x", r#"{"uuid":"m","project":"p","alias":"a","computed_column_uuids":["c"]}"#));
         samples::check(Generation::New, &documents, &["key-mismatch p/MODEL/x "]);
     }
 

@@ -4,10 +4,10 @@ use super::{Examination, Fault, Generation, examine};
 use crate::model::path::EntryPath;
 
 /// A small store without faults.
-pub(super) const SOUND: [(&str, &str); 19] = [
+pub(super) const SOUND: [(&str, &str); 20] = [
     ("_global/SYSTEM/UUID", r#"{"uuid":"s","name":"UUID"}"#),
     ("p/PROJECT/p", r#"{"uuid":"P","name":"p"}"#),
-    ("p/OBJECT_ACL/P", r#"{"uuid":"o"}"#),
+    ("p/OBJECT_ACL/P", r#"{"uuid":"o","project":"_global","domainObjectInfo":{"id":"P"}}"#),
     (
         "p/MODEL/m",
         r#"{"uuid":"m","project":"p","alias":"a","fact_table":"D.T","join_tables":[{"table":"D.K"}],"computed_column_uuids":["c"]}"#,
@@ -20,6 +20,7 @@ pub(super) const SOUND: [(&str, &str); 19] = [
     ("p/COMPUTE_COLUMN/c", r#"{"uuid":"c","project":"p","tableIdentity":"D.T","columnName":"C"}"#),
     ("p/CC_MODEL_RELATION/r", r#"{"uuid":"r","project":"p","cc_uuid":"c","model_uuid":"m"}"#),
     ("p/TABLE_MODEL_RELATION/r", r#"{"uuid":"r","project":"p","table_identity":"D.T","model_uuid":"m"}"#),
+    ("p/TABLE_MODEL_RELATION/r2", r#"{"uuid":"r2","project":"p","table_identity":"D.K","model_uuid":"m"}"#),
     ("p/TABLE_INFO/p.D.T", r#"{"uuid":"t","project":"p","database":"D","name":"T"}"#),
     ("p/TABLE_INFO/p.D.K", r#"{"uuid":"k","project":"p","database":"D","name":"K"}"#),
     ("p/TABLE_EXD/p.D.T", r#"{"uuid":"t","project":"p","table_name":"D.T"}"#),

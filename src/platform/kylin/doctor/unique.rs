@@ -22,9 +22,18 @@ struct Unique {
     what: &'static str,
 }
 
-const UNIQUE: [Unique; 7] = [
+const UNIQUE: [Unique; 10] = [
     of(Kind::Model, true, &[Fact::Alias], Rule::DuplicateAlias, "alias"),
     of(Kind::TableModelRelation, false, &[Fact::Table, Fact::Model], Rule::DuplicateTableRelation, "table and model"),
+    of(
+        Kind::CcModelRelation,
+        false,
+        &[Fact::Column, Fact::Model],
+        Rule::DuplicateColumnRelation,
+        "computed column and model",
+    ),
+    of(Kind::Project, false, &[Fact::Title], Rule::DuplicateName, "name"),
+    of(Kind::System, false, &[Fact::Title], Rule::DuplicateName, "name"),
     of(Kind::ComputeColumn, true, &[Fact::Table, Fact::ColumnName], Rule::DuplicateColumnName, "table and column name"),
     of(
         Kind::ComputeColumn,
@@ -176,9 +185,9 @@ mod tests {
         let jar_p = ("p/JAR_INFO/p.T_j", r#"{"uuid":"1","project":"p","jar_type":"T","jar_name":"j"}"#);
         let jar_q = ("q/JAR_INFO/q.T_j", r#"{"uuid":"2","project":"q","jar_type":"T","jar_name":"j"}"#);
         let jar_upper = ("q/JAR_INFO/q.T_J", r#"{"uuid":"3","project":"q","jar_type":"T","jar_name":"J"}"#);
-        let user = ("_global/USER_INFO/U", r#"{"uuid":"1","username":"U"}"#);
-        let alike = ("_global/USER_INFO/u", r#"{"uuid":"2","username":"u"}"#);
-        let misnamed = ("_global/USER_INFO/V", r#"{"uuid":"3","username":"U"}"#);
+        let user = ("_global/USER_INFO/U", r#"{"uuid":"1","username":"U","project":"_global"}"#);
+        let alike = ("_global/USER_INFO/u", r#"{"uuid":"2","username":"u","project":"_global"}"#);
+        let misnamed = ("_global/USER_INFO/V", r#"{"uuid":"3","username":"U","project":"_global"}"#);
         let cases: [(&[_], &[&str]); 9] = [
             (&[P, m, n], &["duplicate-uuid p/LOGICAL_VIEW/m /LOGICAL_VIEW/1"]),
             (&[P, Q, m, o], &["duplicate-key p/LOGICAL_VIEW/m /LOGICAL_VIEW/m"]),
@@ -209,7 +218,8 @@ mod tests {
         let found = |documents: &[(String, String)]| {
             let documents: Vec<_> = documents.iter().map(|(path, text)| (&**path, &**text)).collect();
             let faults = faults(Generation::New, &[&documents[..], &[P]].concat(), false);
-            faults.iter().map(|fault| fault.rule).collect::<Vec<_>>()
+            let rules = faults.iter().map(|fault| fault.rule);
+            rules.filter(|rule| *rule != Rule::ColumnWithoutRelation).collect::<Vec<_>>()
         };
         assert_eq!(found(&[column("1", "A", "null"), column("2", "B", "null")]), []);
         assert_eq!(found(&[column("1", "A", r#""x""#), column("2", "A", "null")]), [Rule::DuplicateColumnName]);
@@ -231,11 +241,11 @@ mod tests {
 
     #[test]
     fn relations_and_models_of_the_new_generation() {
-        let relation = r#"{"uuid":"r2","project":"p","table_identity":"D.T","model_uuid":"m"}"#;
-        let documents = [&SOUND[..], &[("p/TABLE_MODEL_RELATION/r2", relation)]].concat();
+        let relation = r#"{"uuid":"r3","project":"p","table_identity":"D.T","model_uuid":"m"}"#;
+        let documents = [&SOUND[..], &[("p/TABLE_MODEL_RELATION/r3", relation)]].concat();
         let shared = "/TABLE_MODEL_RELATION/D.T`, `m";
         check(Generation::New, &documents, &[&format!("duplicate-table-relation p/TABLE_MODEL_RELATION/r {shared}")]);
-        let model = r#"{"uuid":"n","project":"p","alias":"a"}"#;
+        let model = r#"{"uuid":"n","project":"p","alias":"a","computed_column_uuids":[]}"#;
         let documents = [&SOUND[..], &[("p/MODEL/n", model)]].concat();
         let expected = [
             "duplicate-alias p/MODEL/m p/MODEL/a",

@@ -145,8 +145,42 @@ impl<'de> Visitor<'de> for ItemsVisitor {
         visit_str(&str), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_bool(bool));
 }
 
+/// The names of the fields of an object; none if it is no object.
+pub(super) struct Names<'a>(pub(super) Vec<Cow<'a, str>>);
+
+impl<'de> Deserialize<'de> for Names<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NamesVisitor)
+    }
+}
+
+struct NamesVisitor;
+
+impl<'de> Visitor<'de> for NamesVisitor {
+    type Value = Names<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names<'de>, A::Error> {
+        let mut names = Vec::new();
+        while let Some((Item(name), IgnoredAny)) = map.next_entry()? {
+            names.extend(name);
+        }
+        Ok(Names(names))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Names<'de>, A::Error> {
+        skip_seq(seq).map(|()| Names(Vec::new()))
+    }
+
+    otherwise!(Names(Vec::new()) =>
+        visit_str(&str), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_bool(bool));
+}
+
 /// A name, or the name in an object: the table of a join, the id of a segment.
-struct Item<'a>(Option<Cow<'a, str>>);
+pub(super) struct Item<'a>(pub(super) Option<Cow<'a, str>>);
 
 impl<'de> Deserialize<'de> for Item<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
