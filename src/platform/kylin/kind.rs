@@ -170,7 +170,8 @@ impl Kind {
         self.facts().name
     }
 
-    /// Returns the fields, other than `uuid` and those of [`Home`], whose columns in the kind's table must have a value.
+    /// Returns the fields, other than `uuid` and those of [`Home`], whose columns in the kind's table must have a value. The
+    /// name of a project is none of them: Kylin, and a restore, take its key.
     pub const fn required(self) -> &'static [&'static str] {
         match self {
             Self::Model => &["alias"],
@@ -183,7 +184,7 @@ impl Kind {
             Self::JobStats => &["date"],
             Self::JarInfo => &["jar_name"],
             Self::DataParser => &["jar_name", "class_name"],
-            Self::KafkaConfig | Self::Project | Self::System => &["name"],
+            Self::KafkaConfig | Self::System => &["name"],
             Self::StreamingJob => &["model_id"],
             Self::HistorySourceUsage => &["create_time"],
             _ => &[],

@@ -274,9 +274,9 @@ impl Change<'_> {
     }
 
     /// Returns what a row holds besides key, version, time and content.
-    fn values(&self, table: &Table, content: &[u8]) -> Result<Values, NoRow> {
+    fn values(&self, table: &Table, put: &Put, content: &[u8]) -> Result<Values, NoRow> {
         let Holds::Documents(kind) = table.holds else { return Ok(Vec::new()) };
-        let values = extract(kind, content, &table.columns, self.schema.release)?;
+        let values = extract(kind, &self.key(put), content, &table.columns, self.schema.release)?;
         Ok(values.into_iter().map(|(column, value)| (column.to_owned(), value)).collect())
     }
 
@@ -293,7 +293,7 @@ impl Change<'_> {
             debug_assert!(self.key(put) == self.listed_key(table, *n), "a row keeps its key");
             let content = self.content(*put_number)?;
             // A document that can be no row goes where it was: the columns keep what they say, nothing is known better.
-            let mut row = self.values(table, &content).unwrap_or_default();
+            let mut row = self.values(table, put, &content).unwrap_or_default();
             row.push((content_column.to_owned(), Value::Bytes(stored(put, content))));
             row.push((time.to_owned(), Value::Int(self.now_ms)));
             row.push((version.to_owned(), Value::Int(listing.rows.mvcc(*n).saturating_add(1))));
@@ -325,7 +325,7 @@ impl Change<'_> {
             }
             let put = &self.staging.puts[*put_number];
             let content = self.content(*put_number)?;
-            let mut row = self.values(table, &content).map_err(|why| no_row(put, why.to_string()))?;
+            let mut row = self.values(table, put, &content).map_err(|why| no_row(put, why.to_string()))?;
             let key_text =
                 String::from_utf8(self.key(put)).map_err(|_| no_row(put, "its key is not UTF-8".to_owned()))?;
             check_key(table, put, &key_text)?;

@@ -52,7 +52,8 @@ impl Change<'_> {
         for (n, put) in some {
             // What is broken keeps what it has.
             let content = self.content(*put)?;
-            let Ok(mut values) = extract(kind, &content, &table.columns, self.schema.release) else { continue };
+            let key = self.staging.puts[*put].path.name();
+            let Ok(mut values) = extract(kind, key, &content, &table.columns, self.schema.release) else { continue };
             let mut take = |column: &&str| {
                 let found = values.iter_mut().find(|(name, _)| name == column);
                 found.map_or(Value::Null, |(_, value)| std::mem::replace(value, Value::Null))

@@ -58,12 +58,14 @@ pub enum NoRow {
 }
 
 /// Returns the values of those columns of the kind's table that are filled from the JSON: of all but `id`, `meta_key`,
-/// `mvcc`, `ts`, `content`, and those that nothing is known of. A field that is absent gives [`Value::Null`].
+/// `mvcc`, `ts`, `content`, and those that nothing is known of. A field that is absent gives [`Value::Null`], but for the
+/// name of a project: Kylin takes the key for it when it loads the document.
 ///
 /// # Errors
 /// When the document can't be a row of this table, or Kylin could not read it from there.
 pub fn extract<'c>(
     kind: Kind,
+    key: &[u8],
     content: &[u8],
     columns: &'c [Column],
     release: Release,
@@ -79,6 +81,12 @@ pub fn extract<'c>(
             value = v500(kind, &fields, rule.column)?;
         }
         let value = match (value, rule.sql) {
+            (Value::Null, _) if (kind, rule.column) == (Kind::Project, PROJECT_NAME) => {
+                match std::str::from_utf8(key) {
+                    Ok(key) => Value::Text(key.to_owned()),
+                    Err(_) => Value::Null,
+                }
+            }
             (Value::Int(number), Sql::Varchar(_)) => Value::Text(number.to_string()),
             (value, _) => value,
         };
@@ -87,6 +95,9 @@ pub fn extract<'c>(
     }
     Ok(values)
 }
+
+/// The column of a project's name.
+const PROJECT_NAME: &str = "name";
 
 /// Checks the fields that Kylin reads of every document and makes nothing of.
 fn check_base(fields: &Fields<'_>) -> Result<(), NoRow> {
@@ -179,7 +190,7 @@ mod tests {
 
     fn row(kind: Kind, json: &str, column: Column, release: Release) -> Result<Option<Value>, NoRow> {
         let columns = [column];
-        let mut values = extract(kind, json.as_bytes(), &columns, release)?;
+        let mut values = extract(kind, b"the key", json.as_bytes(), &columns, release)?;
         assert!(values.len() <= 1);
         Ok(values.pop().map(|(name, value)| {
             assert_eq!(name, columns[0].name);
@@ -222,6 +233,9 @@ mod tests {
         for name in ["id", "meta_key", "mvcc", "ts", "content", "of_another_hand"] {
             assert_eq!(row(Kind::Model, json, column(name), new), Ok(None), "{name}");
         }
+        assert_eq!(row(Kind::Project, r#"{"uuid":"u"}"#, column("name"), new), Ok(text("the key")));
+        assert_eq!(row(Kind::Project, r#"{"name":"n"}"#, column("name"), new), Ok(text("n")));
+        assert_eq!(row(Kind::System, r#"{"uuid":"u"}"#, column("name"), new), Ok(Some(Value::Null)));
         let only_project = r#"{"project":"p"}"#;
         assert_eq!(row(Kind::LogicalView, only_project, column("project"), old), Ok(text("p")));
         assert_eq!(row(Kind::LogicalView, only_project, column("project"), new), Ok(Some(Value::Null)));
