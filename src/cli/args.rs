@@ -13,6 +13,7 @@ use metastash::repo::snapshot::Reference;
 
 use super::exit::Usage;
 use super::forget::ForgetArgs;
+use super::prune::PruneArgs;
 use super::values::{Place, Side, parse_label, parse_moment, parse_part, parse_path, parse_share, parse_tag};
 use super::watch::WatchArgs;
 
@@ -196,13 +197,20 @@ pub(crate) enum Command {
     /// Take snapshots out of sight: those that no rule keeps, or those that are named
     ///
     /// Rules look at backups without a label, for each host, store and scope on its own; the newest stays in any case. Labelled
-    /// snapshots go only by name. `forget --undo` puts a snapshot back. No space is freed.
+    /// snapshots go only by name. `forget --undo` puts a snapshot back for a day. Space is freed by `prune`, or with --prune.
     #[command(
         after_help = "Examples:\n  metastash forget --keep-last 3 --keep-daily 14 --keep-monthly 12 --dry-run\n  \
                             metastash forget before-upgrade 7d41a2\n  \
                             metastash forget --undo 7d41a2"
     )]
     Forget(ForgetArgs),
+    /// Make room: remove what no snapshot needs any more
+    ///
+    /// In two phases: what nobody needs is marked, and deleted by a prune that comes a day later, if still nobody needs it.
+    /// Packs that are half empty, and very many small ones, are copied together first. Backups may run meanwhile, and other
+    /// prunes.
+    #[command(after_help = "Examples:\n  metastash prune --dry-run\n  metastash prune --max-unused 10%")]
+    Prune(PruneArgs),
     /// Verify the repository
     ///
     /// Without --read-data: that everything the snapshots refer to exists. With it: that every stored byte is what it
@@ -233,6 +241,7 @@ impl Command {
             | Self::Export(_)
             | Self::Import(_)
             | Self::Forget(_)
+            | Self::Prune(_)
             | Self::Watch(_)
             | Self::Metastore { .. } => true,
             Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),

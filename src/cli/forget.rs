@@ -10,6 +10,7 @@ use jiff::Span;
 use jiff::tz::TimeZone;
 use metastash::model::hash::SnapshotId;
 use metastash::ops::forget::{forget, plan_named, put_back};
+use metastash::ops::prune::PruneOptions;
 use metastash::ops::retention::{Decision, Policy, plan};
 use metastash::repo::Repository;
 use metastash::repo::snapshot::{Reference, Snapshot};
@@ -22,7 +23,7 @@ use super::output::{Output, count, local_time, short};
 use super::progress::Progress;
 use super::snapshots::{notes, snapshot_fields};
 use super::values::{parse_span, parse_tag};
-use super::{open, store};
+use super::{open, prune, store};
 
 #[derive(Debug, Args)]
 pub(crate) struct ForgetArgs {
@@ -38,6 +39,9 @@ pub(crate) struct ForgetArgs {
     /// Put forgotten snapshots back
     #[arg(long, requires = "snapshots")]
     pub undo: bool,
+    /// Prune afterwards
+    #[arg(long, conflicts_with = "undo")]
+    pub prune: bool,
     /// Show what would stay and what would go, and change nothing
     #[arg(long, short = 'n', conflicts_with = "undo")]
     pub dry_run: bool,
@@ -118,10 +122,16 @@ pub(crate) fn run(args: &ForgetArgs, global: &Global, output: &Output, progress:
         }
     };
     if args.dry_run {
-        return show_plan(&decisions, output);
+        show_plan(&decisions, output)?;
+    } else {
+        let forgotten = forget(&repo, &decisions, progress)?;
+        show(&decisions, forgotten, output)?;
     }
-    let forgotten = forget(&repo, &decisions, progress)?;
-    show(&decisions, forgotten, output)
+    if !args.prune {
+        return Ok(Code::Done);
+    }
+    // What was forgotten just now counts until the grace is over.
+    prune::run_with(&repo, &PruneOptions::default(), args.dry_run, output, progress)
 }
 
 fn is_of(snapshot: &Snapshot, store: &str) -> bool {
@@ -149,7 +159,7 @@ fn undo(args: &ForgetArgs, repo: &Repository, output: &Output) -> Result<Code> {
     Ok(Code::Done)
 }
 
-fn show_plan(decisions: &[Decision<'_>], output: &Output) -> Result<Code> {
+fn show_plan(decisions: &[Decision<'_>], output: &Output) -> Result<()> {
     tell(decisions, output)?;
     if !decisions.is_empty() {
         output.result(&table(decisions.iter()).to_string())?;
@@ -158,10 +168,10 @@ fn show_plan(decisions: &[Decision<'_>], output: &Output) -> Result<Code> {
     let kept = decisions.len() as u64 - gone;
     output.say(&format!("would forget {}, keep {kept}; nothing was changed", count(gone, "snapshot")))?;
     output.message("forget_summary", json!({"forgotten": gone, "kept": kept, "is_dry_run": true}))?;
-    Ok(Code::Done)
+    Ok(())
 }
 
-fn show(decisions: &[Decision<'_>], forgotten: u64, output: &Output) -> Result<Code> {
+fn show(decisions: &[Decision<'_>], forgotten: u64, output: &Output) -> Result<()> {
     tell(decisions, output)?;
     let gone = gone(decisions);
     let kept = decisions.len() as u64 - gone;
@@ -171,7 +181,7 @@ fn show(decisions: &[Decision<'_>], forgotten: u64, output: &Output) -> Result<C
     let way_back = if gone > 0 { ": `metastash forget --undo ID` puts one back" } else { "" };
     output.say(&format!("forgot {}, kept {kept}{way_back}", count(forgotten, "snapshot")))?;
     output.message("forget_summary", json!({"forgotten": forgotten, "kept": kept, "is_dry_run": false}))?;
-    Ok(Code::Done)
+    Ok(())
 }
 
 fn gone(decisions: &[Decision<'_>]) -> u64 {

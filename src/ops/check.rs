@@ -98,7 +98,7 @@ pub fn check(repo: &Repository, depth: Depth, monitor: &dyn Monitor) -> Result<C
 }
 
 /// The index keeps its errors; a report has its own.
-fn copy_of(error: &repo::Error) -> repo::Error {
+pub(super) fn copy_of(error: &repo::Error) -> repo::Error {
     match error {
         repo::Error::Damaged { object, what } => repo::Error::Damaged { object: object.clone(), what: what.clone() },
         other => repo::Error::Damaged { object: "the index".to_owned(), what: other.to_string() },

@@ -16,6 +16,7 @@ pub mod history;
 mod live;
 pub mod log;
 mod plan;
+pub mod prune;
 pub mod restore;
 pub mod retention;
 mod settle;
@@ -107,6 +108,15 @@ pub enum Error {
     NoPlatform {
         /// What was looked at.
         of: String,
+    },
+    /// Nothing can be removed as long as it is not known what a snapshot refers to.
+    #[error("nothing can be pruned, because it is not known what {of} refers to")]
+    Unknown {
+        /// The snapshot, or the forgotten one.
+        of: String,
+        /// Why.
+        #[source]
+        source: repo::Error,
     },
     /// Whoever receives the output failed to.
     #[error("cannot write the output")]

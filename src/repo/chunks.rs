@@ -76,14 +76,20 @@ impl Repository {
     /// # Errors
     /// When the pack can't be read or the frame can't be decoded.
     pub fn read_frame(&self, index: &Index, location: &Location) -> Result<Vec<u8>> {
+        self.read_frame_stored(index, location).map(|(_, raw)| raw)
+    }
+
+    /// Returns the frame at a location as it is stored, and its raw bytes.
+    pub(super) fn read_frame_stored(&self, index: &Index, location: &Location) -> Result<(Vec<u8>, Vec<u8>)> {
         let (pack, frame) = (index.pack(location), index.frame(location));
         let name = format!("{PACKS}/{}", pack.id);
         let blob = self.storage.read_range(&name, frame.offset, frame.stored_bytes as usize)?;
         let raw = self.codec.decode(&blob, frame.raw_bytes as usize);
-        raw.map_err(|e| Error::from_format(format!("frame {} of pack {}", location.frame, pack.id), e))
+        let raw = raw.map_err(|e| Error::from_format(format!("frame {} of pack {}", location.frame, pack.id), e))?;
+        Ok((blob, raw))
     }
 
-    fn cached_frame(&self, index: &Index, location: &Location) -> Result<Arc<Vec<u8>>> {
+    pub(super) fn cached_frame(&self, index: &Index, location: &Location) -> Result<Arc<Vec<u8>>> {
         let key = (index.pack(location).id, location.frame);
         if let Some(frame) = self.frames.get(key) {
             return Ok(frame);
@@ -95,10 +101,8 @@ impl Repository {
 
     /// Tells whether a sound copy of a chunk is in a pack that no prune has marked: one that may be relied on.
     pub(super) fn holds_soundly(&self, index: &Index, kind: FrameKind, chunk: &ChunkId) -> bool {
-        index.locate(kind, chunk).filter(|location| !index.pack(location).is_marked).any(|location| {
-            // A copy that can't be read is as good as none: the document is stored again, and so healed.
-            self.cached_frame(index, &location).is_ok_and(|frame| ChunkId::of(cut(&frame, &location)) == *chunk)
-        })
+        // A copy that can't be read is as good as none: the document is stored again, and so healed.
+        self.is_sound_in(index, kind, chunk, |_, _| true)
     }
 }
 

@@ -17,7 +17,7 @@ use super::writer::Began;
 use super::{Error, Repository, Result};
 use crate::model::hash::{ChunkId, SnapshotId};
 use crate::model::scope::Scope;
-use crate::storage::ErrorKind;
+use crate::storage::{ErrorKind, Object};
 
 /// Folder of the records.
 pub const FOLDER: &str = "forgotten";
@@ -29,6 +29,16 @@ pub struct Forgotten {
     pub snapshot: Snapshot,
     /// When it was forgotten last, in milliseconds since 1970.
     pub forgotten_ms: i64,
+}
+
+/// One record of a forgotten snapshot, by its name. A snapshot that was forgotten several times has several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// When the record was written, by the storage's clock.
+    pub written: SystemTime,
+    name: RecordName,
 }
 
 /// The forgotten snapshots of a repository.
@@ -137,13 +147,12 @@ impl Repository {
     /// when the storage can't be written.
     pub fn unforget(&self, forgotten: &Forgotten) -> Result<()> {
         let Forgotten { snapshot, forgotten_ms } = forgotten;
-        let began = Began::now();
+        let began = Began::now(&self.clock);
         let name = RecordName { snapshot: snapshot.file_name(), forgotten_ms: *forgotten_ms };
         let file = self.storage.read(&name.object())?;
         self.decode_snapshot(snapshot.id, &file)?;
         // Whatever was known of packs and marks may have changed since.
-        self.forget_index();
-        self.frames.clear();
+        self.refresh();
         self.require_lasting(snapshot)?;
         if began.elapsed() >= Duration::from_secs(self.config().grace_secs) / 2 {
             return Err(Error::Outrun);
@@ -175,6 +184,37 @@ impl Repository {
         let archive = snapshot.manifest.archive.iter().flat_map(|archive| &archive.chunks);
         let mut left = archive.filter(|chunk| index.locate(FrameKind::Documents, chunk).next().is_some());
         left.try_for_each(|chunk| lasts(FrameKind::Documents, chunk))
+    }
+
+    /// Returns all records, also of snapshots that were put back.
+    ///
+    /// # Errors
+    /// When the storage can't be listed, or when a file among them has a name that is not that of a record.
+    pub fn forgotten_records(&self) -> Result<Vec<Record>> {
+        if let Some(stray) = self.stray_records()?.into_iter().next() {
+            return Err(stray);
+        }
+        let record = |object: &Object| {
+            let name = RecordName::parse(&object.name)?;
+            Some(Record { snapshot: name.snapshot.id, written: object.modified, name })
+        };
+        Ok(self.storage.list(FOLDER)?.iter().filter_map(record).collect())
+    }
+
+    /// Returns the snapshot that a record is of; nothing if the record was removed since it was listed.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn snapshot_of(&self, record: &Record) -> Result<Option<Snapshot>> {
+        Ok(self.read_record(&record.name)?.map(|forgotten| forgotten.snapshot))
+    }
+
+    /// Removes a record: its snapshot can't be put back any more. Returns whether it was there.
+    ///
+    /// # Errors
+    /// When the storage can't be written.
+    pub fn remove_record(&self, record: &Record) -> Result<bool> {
+        self.remove_if_there(&record.name.object())
     }
 
     /// Returns a complaint about each file among the records whose name is not that of one.

@@ -9,7 +9,12 @@ pub mod cut;
 pub mod forgotten;
 pub mod format;
 pub mod index;
+pub mod marks;
 pub mod packer;
+pub mod references;
+pub mod removal;
+pub mod repack;
+pub mod segments;
 pub mod snapshot;
 pub mod tree;
 pub mod verify;
@@ -17,6 +22,7 @@ pub mod writer;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::model::clock::Clock;
 use crate::model::hash::ChunkId;
 use crate::storage::{self, ErrorKind, Storage};
 
@@ -87,7 +93,7 @@ pub enum Error {
         what: String,
     },
     /// A backup took so long that a prune may have run all through it.
-    #[error("packs this backup relies on were marked for removal while it ran")]
+    #[error("packs this backup relies on were marked for removal while it ran, or its parent was forgotten")]
     Outrun,
     /// No forgotten snapshot fits these words.
     #[error("there is no forgotten snapshot `{reference}`")]
@@ -139,6 +145,7 @@ pub struct Repository {
     codec: Codec,
     index: Mutex<Option<Arc<Index>>>,
     frames: FrameCache,
+    clock: Clock,
 }
 
 impl Repository {
@@ -213,7 +220,14 @@ impl Repository {
 
     fn new(storage: Arc<dyn Storage>, codec: Codec, planned: Config) -> Self {
         let created = OnceLock::new();
-        Self { storage, planned, created, codec, index: Mutex::default(), frames: FrameCache::default() }
+        let clock = Clock::default();
+        Self { storage, planned, created, codec, index: Mutex::default(), frames: FrameCache::default(), clock }
+    }
+
+    /// Measures the time that sessions take with another clock: for tests, in which days pass.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Returns what the repository was set to when it was created.
@@ -236,6 +250,12 @@ impl Repository {
             Some(index) => Ok(Arc::clone(index)),
             None => Ok(Arc::clone(index.insert(Arc::new(Index::load(&*self.storage, &self.codec)?)))),
         }
+    }
+
+    /// Forgets all that is known of packs and what is in them: they may have changed since.
+    pub fn refresh(&self) {
+        self.forget_index();
+        self.frames.clear();
     }
 
     /// Makes the next use of the index load it again: packs were added.

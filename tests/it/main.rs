@@ -15,6 +15,7 @@ mod formats;
 mod formats_database;
 mod guards;
 mod kylin;
+mod prune;
 mod retention;
 mod roundtrip;
 mod sql;

@@ -26,6 +26,8 @@ pub enum FileKind {
     Config = b'C',
     /// An index segment.
     Index = b'I',
+    /// A mark of a pack.
+    Mark = b'M',
     /// A pack.
     Pack = b'P',
     /// A snapshot.
@@ -37,6 +39,7 @@ impl FileKind {
         match self {
             Self::Config => "repository configuration",
             Self::Index => "index segment",
+            Self::Mark => "mark",
             Self::Pack => "pack",
             Self::Snapshot => "snapshot",
         }
