@@ -38,7 +38,11 @@ pub(crate) fn run(args: &PruneArgs, global: &Global, output: &Output, progress: 
         ))
         .into());
     }
-    let options = PruneOptions { grace: args.grace.unwrap_or(least), max_unused_percent: args.max_unused };
+    let options = PruneOptions {
+        grace: args.grace.unwrap_or(least),
+        max_unused_percent: args.max_unused,
+        ..PruneOptions::default()
+    };
     run_with(&repo, &options, args.dry_run, output, progress)
 }
 

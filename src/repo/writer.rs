@@ -188,12 +188,6 @@ impl<'r> Writer<'r> {
 impl Claims<'_> {
     /// Checks that what a long session knows of or wrote is still there, and that no prune has doubts about any of it.
     fn look_again(&self, written: &[Written], parent: Option<SnapshotId>) -> Result<()> {
-        // The parent may rely on packs that came after the session had listed them, and that nobody but the parent needs.
-        if let Some(parent) = parent
-            && self.repo.snapshot_names()?.iter().all(|name| name.id != parent)
-        {
-            return Err(Error::Outrun);
-        }
         let marked = marked_packs(&*self.repo.storage)?;
         let listed = self.repo.storage.list(PACKS)?;
         let present: HashSet<PackId> = listed.iter().filter_map(|object| object.name.parse().ok()).collect();
@@ -201,6 +195,9 @@ impl Claims<'_> {
         let mut all = known.chain(written.iter().map(|pack| pack.id));
         // Also those that were marked when it began: they may be relied on through the parent's tree.
         let is_safe = all.all(|id| present.contains(&id) && !marked.contains(&id));
+        // The parent may rely on packs that came after the session had listed them, and that nobody but the parent needs.
+        let names = self.repo.snapshot_names()?;
+        let is_safe = is_safe && parent.is_none_or(|parent| names.iter().any(|name| name.id == parent));
         if is_safe { Ok(()) } else { Err(Error::Outrun) }
     }
 

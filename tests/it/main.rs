@@ -14,6 +14,7 @@ mod forget;
 mod formats;
 mod formats_database;
 mod guards;
+mod interleave;
 mod kylin;
 mod prune;
 mod retention;

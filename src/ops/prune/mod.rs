@@ -32,11 +32,14 @@ pub struct PruneOptions {
     pub grace: Duration,
     /// How much of the packs may be unused before some are repacked, in percent.
     pub max_unused_percent: u32,
+    /// Do not mark packs that are younger than the grace, though nobody refers to them: they are likely those of a backup
+    /// that still runs. Otherwise more may have to be copied later.
+    pub leave_young: bool,
 }
 
 impl Default for PruneOptions {
     fn default() -> Self {
-        Self { grace: Duration::ZERO, max_unused_percent: MAX_UNUSED_PERCENT }
+        Self { grace: Duration::ZERO, max_unused_percent: MAX_UNUSED_PERCENT, leave_young: true }
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn plan(repo: &Repository, look: &Look, options: &PruneOptions, monit
     let damaged = look.index.damaged().iter().map(copy_of);
     plan.damage = damaged.filter(|error| !error.to_string().starts_with("index/")).collect();
     let mut repack = plan.judge_marked(repo, look, monitor)?;
-    let mut kept = plan.judge_unmarked(look);
+    let mut kept = plan.judge_unmarked(look, options);
     repack.extend(to_repack(&mut kept, options));
     plan.kept_bytes = kept.iter().map(|pack| pack.size_bytes).sum();
     plan.unused_bytes = kept.iter().map(|pack| pack.unused_bytes).sum();
@@ -77,15 +77,15 @@ impl PrunePlan {
     }
 
     /// Looks at the packs that are not marked, and returns those that are used.
-    fn judge_unmarked(&mut self, look: &Look) -> Vec<Kept> {
+    fn judge_unmarked(&mut self, look: &Look, options: &PruneOptions) -> Vec<Kept> {
         let mut packs: Vec<(u32, &Pack)> = (0..).zip(look.index.packs()).filter(|(_, pack)| !pack.is_marked).collect();
         // Of several copies of a chunk the newest counts: an older one may be the one that was damaged.
         packs.sort_unstable_by_key(|(_, pack)| Reverse((pack.modified, pack.id)));
         let (mut seen, mut kept) = (HashSet::new(), Vec::new());
         for (number, pack) in packs {
             match used_bytes(look, pack, &mut seen) {
-                None if look.is_old(pack.modified) => self.mark.push(pack),
-                None => self.young.push(pack),
+                None if options.leave_young && !look.is_old(pack.modified) => self.young.push(pack),
+                None => self.mark.push(pack),
                 Some(used) => kept.push(Kept {
                     number,
                     size_bytes: pack.size_bytes,
