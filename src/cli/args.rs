@@ -14,6 +14,7 @@ use metastash::repo::snapshot::Reference;
 use super::exit::Usage;
 use super::forget::ForgetArgs;
 use super::prune::PruneArgs;
+use super::repair::RepairArgs;
 use super::values::{Place, Side, parse_label, parse_moment, parse_part, parse_path, parse_share, parse_tag};
 use super::watch::WatchArgs;
 
@@ -218,6 +219,12 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  metastash check\n  metastash check --read-data\n  \
                             metastash check --read-data=3/30   (a thirtieth, on the third day of a month)")]
     Check(CheckArgs),
+    /// Mend what can be mended of a damaged repository
+    ///
+    /// Reads every byte. Copies what is sound of damaged packs to new ones, makes the index again, and writes down which
+    /// documents are lost: `snapshots` shows it, until a backup brings them back. Removes nothing that may be of use.
+    #[command(after_help = "Examples:\n  metastash repair --dry-run\n  metastash repair --salvage before-upgrade")]
+    Repair(RepairArgs),
     /// Show what the repository holds and takes
     #[command(after_help = "Example: metastash stats --json")]
     Stats,
@@ -242,6 +249,7 @@ impl Command {
             | Self::Import(_)
             | Self::Forget(_)
             | Self::Prune(_)
+            | Self::Repair(_)
             | Self::Watch(_)
             | Self::Metastore { .. } => true,
             Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),

@@ -17,6 +17,7 @@ mod live;
 pub mod log;
 mod plan;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod retention;
 mod settle;

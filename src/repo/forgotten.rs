@@ -83,15 +83,48 @@ impl Repository {
             result => result?,
         };
         self.decode_snapshot(snapshot.id, &file)?;
-        let mut record = RecordName { snapshot: snapshot.file_name(), forgotten_ms: now_ms() };
+        self.replace_by_record(snapshot.file_name(), &file)
+    }
+
+    /// Returns the snapshots in sight whose files are damaged.
+    ///
+    /// # Errors
+    /// When the storage can't be read.
+    pub fn damaged_snapshots(&self) -> Result<Vec<SnapshotId>> {
+        let names = self.snapshot_names()?;
+        let damaged = names.par_iter().map(|name| match self.read_snapshot(name) {
+            Err(error) if error.is_damage() => Ok(Some(name.id)),
+            result => result.map(|_| None),
+        });
+        Ok(damaged.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// Takes a snapshot whose file is damaged out of sight. Its bytes are kept as they are, as those of one that was
+    /// forgotten, until the grace is over. Returns whether it was there.
+    ///
+    /// # Errors
+    /// When the storage can't be read or written.
+    pub fn set_aside(&self, id: SnapshotId) -> Result<bool> {
+        let Some(snapshot) = self.snapshot_names()?.into_iter().find(|name| name.id == id) else { return Ok(false) };
+        let file = match self.storage.read(&snapshot.object()) {
+            Err(e) if e.kind == ErrorKind::NotFound => return Ok(false),
+            result => result?,
+        };
+        self.replace_by_record(snapshot, &file)
+    }
+
+    /// Writes the record of a snapshot, then removes it. Returns whether it was there.
+    fn replace_by_record(&self, snapshot: FileName, file: &[u8]) -> Result<bool> {
+        let object = snapshot.object();
+        let mut record = RecordName { snapshot, forgotten_ms: now_ms() };
         loop {
-            match self.storage.put(&record.object(), &file) {
+            match self.storage.put(&record.object(), file) {
                 // The age of an older record is not that of this forgetting, so it needs a name of its own.
                 Err(e) if e.kind == ErrorKind::Exists => record.forgotten_ms += 1,
                 result => break result?,
             }
         }
-        match self.storage.remove(&snapshot.object()) {
+        match self.storage.remove(&object) {
             // Someone else forgot it at the same time.
             Err(e) if e.kind == ErrorKind::NotFound => Ok(false),
             result => Ok(result.map(|()| true)?),

@@ -76,7 +76,10 @@ struct Lookup(Vec<(u64, u32, u32)>);
 
 impl Index {
     /// Loads segments and the directories of packs that no segment has.
-    pub(super) fn load(storage: &dyn Storage, codec: &Codec) -> Result<Self> {
+    ///
+    /// Where a pack has another length than a segment says, it was changed. It is then read itself; `trusting` takes the
+    /// segment's word, which tells where the frames are that are left of it.
+    pub(super) fn load(storage: &dyn Storage, codec: &Codec, trusting: bool) -> Result<Self> {
         // Marks first: the mark of a deleted pack is removed after the pack, so a pack that is listed now and was not
         // marked before is not one that is just being deleted.
         let marked = marked_packs(storage)?;
@@ -87,7 +90,7 @@ impl Index {
             .par_iter()
             .map(|object| {
                 let id = pack_id(object)?;
-                let indexed = indexed.get(&id).filter(|(size, _)| *size == object.size_bytes);
+                let indexed = indexed.get(&id).filter(|(size, _)| trusting || *size == object.size_bytes);
                 let directory = match indexed {
                     Some(_) => None,
                     None => match read_directory(storage, codec, id, object.size_bytes)? {

@@ -9,6 +9,7 @@ pub mod cut;
 pub mod forgotten;
 pub mod format;
 pub mod index;
+pub mod losses;
 pub mod marks;
 pub mod packer;
 pub mod references;
@@ -248,8 +249,20 @@ impl Repository {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         match &*index {
             Some(index) => Ok(Arc::clone(index)),
-            None => Ok(Arc::clone(index.insert(Arc::new(Index::load(&*self.storage, &self.codec)?)))),
+            None => Ok(Arc::clone(index.insert(Arc::new(Index::load(&*self.storage, &self.codec, false)?)))),
         }
+    }
+
+    /// Returns an index that has also those packs that were cut off, if a segment tells what was in them, and uses it from
+    /// now on: for a repair.
+    ///
+    /// # Errors
+    /// As [`Repository::index`].
+    pub fn index_of_what_is_left(&self) -> Result<Arc<Index>> {
+        self.frames.clear();
+        let loaded = Arc::new(Index::load(&*self.storage, &self.codec, true)?);
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded));
+        Ok(loaded)
     }
 
     /// Forgets all that is known of packs and what is in them: they may have changed since.

@@ -21,6 +21,22 @@ pub struct References {
 }
 
 impl References {
+    /// Returns references to all of these chunks.
+    pub fn to(chunks: impl Iterator<Item = (FrameKind, ChunkId)>) -> Self {
+        let mut references = Self::default();
+        for (kind, chunk) in chunks {
+            match kind {
+                FrameKind::Documents => references.documents.push(chunk),
+                FrameKind::Trees => references.trees.push(chunk),
+            }
+        }
+        for chunks in [&mut references.documents, &mut references.trees] {
+            chunks.par_sort_unstable();
+            chunks.dedup();
+        }
+        references
+    }
+
     /// Returns the chunks of one kind, sorted.
     pub fn chunks(&self, kind: FrameKind) -> &[ChunkId] {
         match kind {

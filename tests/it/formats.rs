@@ -12,6 +12,7 @@ use metastash::ops::restore::Mode;
 use metastash::repo::codec::Codec;
 use metastash::repo::format::header::{self, FileKind};
 use metastash::repo::format::mark;
+use metastash::repo::losses::Loss;
 use metastash::repo::marks::Cause;
 use metastash::repo::snapshot::{Manifest, Reason, Snapshot};
 use metastash::repo::{self, Repository};
@@ -210,7 +211,11 @@ fn header_is_that_of_the_documentation() {
 #[test]
 fn files_begin_with_the_header_of_their_kind() {
     let storage = one_of_each();
+    open(&storage).mark(PackId::of(b""), Cause::Unused, 0).unwrap();
+    open(&storage).put_loss(&Loss { trees: [SnapshotId::of(b"")].into(), ..Loss::default() }).unwrap();
     for (folder, kind) in [
+        ("lost/", FileKind::Loss),
+        ("marks/", FileKind::Mark),
         ("config", FileKind::Config),
         ("packs/", FileKind::Pack),
         ("index/", FileKind::Index),

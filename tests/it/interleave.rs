@@ -356,7 +356,7 @@ fn play(seed: u64, tally: &Mutex<Tally>) {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
                     pool.install(|| {
                         // Where prunes are rare, more comes between a mark and a deletion.
-                        let is_rare = matches!(role, Role::Pruner) && seed % 2 == 0;
+                        let is_rare = matches!(role, Role::Pruner) && seed.is_multiple_of(2);
                         for _ in 0..if is_rare { 1 } else { OPERATIONS } {
                             perform(role, &staged, &taken, &mut dice, tally);
                         }

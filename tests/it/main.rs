@@ -16,6 +16,7 @@ mod formats_database;
 mod guards;
 mod interleave;
 mod kylin;
+mod mending;
 mod prune;
 mod retention;
 mod roundtrip;

@@ -187,7 +187,7 @@ fn to_repack(kept: &mut Vec<Kept>, options: &PruneOptions) -> Vec<u32> {
 }
 
 impl Packs {
-    pub(super) fn from_index<'a>(packs: impl Iterator<Item = &'a Pack>) -> Self {
+    pub(in crate::ops) fn from_index<'a>(packs: impl Iterator<Item = &'a Pack>) -> Self {
         let mut found = Self::default();
         packs.for_each(|pack| found.push(pack));
         found

@@ -26,6 +26,8 @@ pub enum FileKind {
     Config = b'C',
     /// An index segment.
     Index = b'I',
+    /// A list of what was found lost.
+    Loss = b'L',
     /// A mark of a pack.
     Mark = b'M',
     /// A pack.
@@ -39,6 +41,7 @@ impl FileKind {
         match self {
             Self::Config => "repository configuration",
             Self::Index => "index segment",
+            Self::Loss => "list of losses",
             Self::Mark => "mark",
             Self::Pack => "pack",
             Self::Snapshot => "snapshot",

@@ -7,9 +7,11 @@
 
 mod compare;
 mod read;
+mod salvage;
 mod update;
 
 pub use compare::{Difference, differences};
+pub use salvage::Salvaged;
 pub use update::{TreeWriter, update};
 
 use super::format::pack::FrameKind;
