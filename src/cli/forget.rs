@@ -36,6 +36,9 @@ pub(crate) struct ForgetArgs {
     /// Forget the last backup of a store, too
     #[arg(long, requires = "snapshots", conflicts_with = "undo")]
     pub allow_empty: bool,
+    /// With rules: keep this snapshot whatever they say; may be repeated
+    #[arg(long, value_name = "SNAP", conflicts_with = "snapshots")]
+    pub hold: Vec<Reference>,
     /// Put forgotten snapshots back
     #[arg(long, requires = "snapshots")]
     pub undo: bool,
@@ -90,7 +93,8 @@ impl KeepArgs {
         }
         let [last, hourly, daily, weekly, monthly, yearly] = counts.map(Option::unwrap_or_default);
         let (within, tags) = (self.keep_within, self.keep_tag.clone());
-        Some(Policy { last, hourly, daily, weekly, monthly, yearly, within, tags, zone: TimeZone::system() })
+        let rules = Policy::new(TimeZone::system());
+        Some(Policy { last, hourly, daily, weekly, monthly, yearly, within, tags, ..rules })
     }
 }
 
@@ -115,7 +119,12 @@ pub(crate) fn run(args: &ForgetArgs, global: &Global, output: &Output, progress:
         None => repo.snapshots()?.snapshots,
     };
     let decisions = match policy {
-        Some(policy) => plan(&snapshots, &policy),
+        Some(mut policy) => {
+            for reference in &args.hold {
+                policy.hold.insert(open::snapshot(&repo, reference, None, global)?.id);
+            }
+            plan(&snapshots, &policy)
+        }
         None => {
             let named = args.snapshots.iter().map(|reference| Ok(open::snapshot(&repo, reference, None, global)?.id));
             plan_named(&snapshots, &named.collect::<Result<BTreeSet<SnapshotId>>>()?, args.allow_empty)?

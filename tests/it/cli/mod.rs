@@ -15,6 +15,7 @@ mod mounts;
 mod names;
 mod native;
 mod nodes;
+mod prune;
 mod readme;
 mod restores;
 mod signals;
