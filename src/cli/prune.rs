@@ -163,7 +163,8 @@ fn show(report: &PruneReport, output: &Output) -> Result<()> {
         output.say(&format!("{} marked before and waiting for the grace to end", packs(&report.waiting)))?;
     }
     if report.records > 0 {
-        output.say(&format!("{} forgotten for good", count(report.records, "record")))?;
+        let records = count(report.records, "record");
+        output.say(&format!("removed {records} of snapshots that were forgotten long enough ago"))?;
     }
     output.say(&format!("{} stay", kept(report.kept_bytes, report.unused_bytes)))?;
     output.message(

@@ -6,12 +6,19 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 use tempfile::NamedTempFile;
 
 use super::{Error, ErrorKind, NewObject, Object, Result, Storage};
 
 /// Folder for objects that have no name yet. What a crash leaves here is never read.
 const UNFINISHED: &str = "tmp";
+
+/// The time by the clock of the disk, which may be another machine's.
+const NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+};
 
 /// Objects as files below one directory.
 ///
@@ -142,6 +149,8 @@ impl NewObject for NewFile<'_> {
         self.storage.ensure_folder(&folder)?;
         let finish = || {
             self.file.as_file().sync_all()?;
+            // How old a mark is decides when its pack goes: whatever came between the writing and this must not count.
+            futimens(self.file.as_file(), &NOW)?;
             self.file.persist_noclobber(&target)?;
             sync_dir(&folder)
         };

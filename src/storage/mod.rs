@@ -61,7 +61,7 @@ pub struct Object {
     pub name: String,
     /// Its length in bytes.
     pub size_bytes: u64,
-    /// When it was finished, by the storage's clock.
+    /// When it was finished, by the storage's clock: not when it was begun, nor when it was written.
     pub modified: SystemTime,
 }
 
@@ -73,7 +73,8 @@ pub struct Object {
 /// - A name is written once: a second write fails with [`ErrorKind::Exists`] and changes nothing.
 /// - [`Storage::list`] is unordered and holds every object that was finished before it began and not removed since.
 ///   Listing a folder that nothing was ever put into gives an empty list.
-/// - [`Object::modified`] and [`Storage::now`] are of one clock: an object's age is what lies between them.
+/// - [`Object::modified`] and [`Storage::now`] are of one clock: an object's age is what lies between them. An object can be
+///   seen at once when it is of age zero, or not much later: what a prune may delete depends on it.
 /// - All calls may run at once, from several threads and processes.
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Returns where this is, as a user would write it.

@@ -27,7 +27,7 @@ use crate::support::{
 
 const GRACE: Duration = Duration::from_secs(GRACE_SECS);
 /// Seeds that are tried, unless the environment asks for more.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
 /// Each seed is a play of so many acts, between which everybody comes to an end.
 const ACTS: u64 = 6;
 /// How often each actor acts in an act.
