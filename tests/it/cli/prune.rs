@@ -174,7 +174,8 @@ fn lost_document_is_shown_until_a_backup_brings_it_back() {
     assert!(listed.contains("repaired=") && listed.contains(", incomplete"), "{listed}");
     let (_, list) = sandbox.json("snapshots");
     assert_eq!((list[0]["documents_lost"].as_u64(), list[1]["documents_lost"].as_u64()), (Some(1), Some(0)));
-    assert_eq!(sandbox.run("restore latest --store store").code, 0, "what is left");
+    assert_eq!(sandbox.run("restore latest --store elsewhere").code, 3, "what is left, and that it is not all");
+    fs::remove_dir_all(sandbox.path("elsewhere")).unwrap();
 
     sandbox.done("backup --store store");
     assert!(!sandbox.done("snapshots").contains("lost"));
