@@ -29,6 +29,8 @@ struct Failing {
     first: u64,
     /// How many fail.
     count: u64,
+    /// Whether nothing can be written, as on a full disk.
+    is_full: bool,
 }
 
 impl Failing {
@@ -54,6 +56,9 @@ impl NewObject for FailingObject<'_> {
 
     fn finish(self: Box<Self>, name: &str) -> Result<()> {
         self.failing.enter(name)?;
+        if self.failing.is_full {
+            return Err(Error::new("write", name, io::ErrorKind::StorageFull.into()));
+        }
         self.object.finish(name)
     }
 }
@@ -100,7 +105,7 @@ fn fail_everywhere(storage: &MemoryStorage, act: impl Fn(&Repository), look: imp
         for first in 0.. {
             let storage = storage.fork();
             let calls = AtomicU64::new(0);
-            let failing = Arc::new(Failing { storage: storage.clone(), calls, first, count });
+            let failing = Arc::new(Failing { storage: storage.clone(), calls, first, count, is_full: false });
             if let Ok(repo) = Repository::open(Arc::<Failing>::clone(&failing)) {
                 act(&repo);
             }
@@ -176,4 +181,33 @@ fn repair_of_which_any_call_fails_makes_nothing_worse_and_then_succeeds() {
         assert_eq!(unreadable(&open(storage), &taken), before, "{context}");
     });
     assert!(calls > 20, "{calls}");
+}
+
+#[test]
+fn prune_on_a_full_disk_deletes_what_is_due_before_it_writes() {
+    let scratch = scratch();
+    let (storage, _) = create();
+    let mut taken = Vec::new();
+    for round in 0..9 {
+        write(scratch.path(), "p/a", text(round, 1500));
+        settle();
+        taken.push((back_up(scratch.path(), &open(&storage)).snapshot, contents_of(&view(scratch.path()))));
+    }
+    prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
+    day(&storage);
+    // Something to copy, too.
+    for round in 20..29 {
+        write(scratch.path(), "p/a", text(round, 1500));
+        settle();
+        taken.push((back_up(scratch.path(), &open(&storage)).snapshot, contents_of(&view(scratch.path()))));
+    }
+    let before = storage.list("packs").unwrap().len();
+    let calls = AtomicU64::new(0);
+    let full = Failing { storage: storage.clone(), calls, first: u64::MAX, count: 0, is_full: true };
+    let result = prune(&Repository::open(Arc::new(full)).unwrap(), &PruneOptions::default(), &Silent);
+    assert!(result.is_err(), "{result:?}");
+    assert!(storage.list("packs").unwrap().len() <= before - 9, "there is room now");
+    assert_reads(&storage, &taken, "full");
+    prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
+    assert_reads(&storage, &taken, "with room");
 }

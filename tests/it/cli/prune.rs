@@ -195,7 +195,7 @@ fn killed_prunes_hurt_nothing() {
         if round % 6 == 5 {
             age(&sandbox);
         }
-        let mut child = sandbox.command("prune --max-unused 0").spawn().unwrap();
+        let mut child = sandbox.command("prune --max-unused 0 --quiet").spawn().unwrap();
         let began = SystemTime::now();
         std::thread::sleep(Duration::from_micros(2000 + round * 1500));
         let _ = kill_process(Pid::from_child(&child), Signal::KILL);
