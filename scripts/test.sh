@@ -9,7 +9,8 @@ Usage: scripts/test.sh [--long]
 Installs what is missing (a compiler, PostgreSQL and MariaDB, which tests start themselves, and a module for Python) and
 runs everything that CI runs: needs a Rust toolchain, or rustup.
 
-  --long   run the property tests with many more cases (2000, or PROPTEST_CASES)
+  --long   run the property tests with many more cases (2000, or PROPTEST_CASES), more plays of prunes among backups (200, or
+           METASTASH_TEST_SEEDS), and ten thousand snapshots
   --help   print this
 END
 }
@@ -151,10 +152,15 @@ try_readme "$temporary"
 
 if [[ -n $is_long ]]; then
     export PROPTEST_CASES=${PROPTEST_CASES:-2000}
+    export METASTASH_TEST_SEEDS=${METASTASH_TEST_SEEDS:-200}
     step "cargo test, $PROPTEST_CASES cases of each property"
 else
     step 'cargo test'
 fi
 cargo test --locked
+if [[ -n $is_long ]]; then
+    step 'ten thousand snapshots'
+    cargo test --locked --test it scale:: -- --ignored --nocapture
+fi
 
 printf '\nAll passed in %d min %02d s.\n' $((SECONDS / 60)) $((SECONDS % 60))

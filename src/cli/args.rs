@@ -14,6 +14,8 @@ use metastash::repo::snapshot::Reference;
 use super::exit::Usage;
 use super::forget::ForgetArgs;
 use super::migrate::MigrateArgs;
+use super::prune::PruneArgs;
+use super::repair::RepairArgs;
 use super::values::{Place, Side, parse_label, parse_moment, parse_part, parse_path, parse_share, parse_tag};
 use super::watch::WatchArgs;
 
@@ -207,13 +209,20 @@ pub(crate) enum Command {
     /// Take snapshots out of sight: those that no rule keeps, or those that are named
     ///
     /// Rules look at backups without a label, for each host, store and scope on its own; the newest stays in any case. Labelled
-    /// snapshots go only by name. `forget --undo` puts a snapshot back. No space is freed.
+    /// snapshots go only by name. `forget --undo` puts a snapshot back for a day. Space is freed by `prune`, or with --prune.
     #[command(
         after_help = "Examples:\n  metastash forget --keep-last 3 --keep-daily 14 --keep-monthly 12 --dry-run\n  \
                             metastash forget before-upgrade 7d41a2\n  \
                             metastash forget --undo 7d41a2"
     )]
     Forget(ForgetArgs),
+    /// Make room: remove what no snapshot needs any more
+    ///
+    /// In two phases: what nobody needs is marked, and deleted by a prune that comes a day later, if still nobody needs it.
+    /// Packs that are half empty, and very many small ones, are copied together first. Backups may run meanwhile, and other
+    /// prunes.
+    #[command(after_help = "Examples:\n  metastash prune --dry-run\n  metastash prune --max-unused 10%")]
+    Prune(PruneArgs),
     /// Verify the repository
     ///
     /// Without --read-data: that everything the snapshots refer to exists. With it: that every stored byte is what it
@@ -221,6 +230,12 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  metastash check\n  metastash check --read-data\n  \
                             metastash check --read-data=3/30   (a thirtieth, on the third day of a month)")]
     Check(CheckArgs),
+    /// Mend what can be mended of a damaged repository
+    ///
+    /// Reads every byte. Copies what is sound of damaged packs to new ones, makes the index again, and writes down which
+    /// documents are lost: `snapshots` shows it, until a backup brings them back. Removes nothing that may be of use.
+    #[command(after_help = "Examples:\n  metastash repair --dry-run\n  metastash repair --salvage before-upgrade")]
+    Repair(RepairArgs),
     /// Show what the repository holds and takes
     #[command(after_help = "Example: metastash stats --json")]
     Stats,
@@ -245,6 +260,8 @@ impl Command {
             | Self::Import(_)
             | Self::Migrate(_)
             | Self::Forget(_)
+            | Self::Prune(_)
+            | Self::Repair(_)
             | Self::Watch(_)
             | Self::Metastore { .. } => true,
             Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),

@@ -22,7 +22,8 @@ pub(crate) fn run(args: &CheckArgs, global: &Global, output: &Output, progress: 
     Ok(if report.is_damaged() { Code::Damaged } else { Code::Done })
 }
 
-fn show(report: &CheckReport, seconds: f64, output: &Output) -> Result<()> {
+/// Shows what is wrong and what it costs.
+pub(crate) fn show_found(report: &CheckReport, output: &Output) -> Result<()> {
     for finding in &report.findings {
         output.result(&format!("damage: {}", finding.error))?;
         output.message("finding", json!({"message": finding.error.to_string()}))?;
@@ -39,6 +40,11 @@ fn show(report: &CheckReport, seconds: f64, output: &Output) -> Result<()> {
         output.result(&format!("snapshot {}: part of its list of documents can't be read", short(snapshot)))?;
         output.message("tree_unreadable", json!({"snapshot": snapshot.to_string()}))?;
     }
+    Ok(())
+}
+
+fn show(report: &CheckReport, seconds: f64, output: &Output) -> Result<()> {
+    show_found(report, output)?;
     let read = match report.packs_read {
         0 => String::new(),
         packs => format!(", read {} in {}", bytes(report.bytes_read), count(packs, "pack")),

@@ -143,6 +143,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
         ) => 14,
         Some(ops::Error::Repository(error)) => code_of_repository(error),
         Some(ops::Error::Endpoint(error)) => code_of_store(error),
+        Some(ops::Error::Unknown { source, .. }) => code_of_repository(source),
         Some(ops::Error::Interrupted) => 130,
         _ => 1,
     }
@@ -211,6 +212,12 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<String> {
             "nothing was written; without `--strict` what can't be migrated is kept as it is, and told in the report"
                 .to_owned(),
         ),
+        ops::Error::Unknown { source: repo::Error::TooNew { .. }, .. } => Some("update metastash on this machine".to_owned()),
+        ops::Error::Unknown { .. } => Some(
+            "put a sound copy of what is damaged back if there is one; otherwise forget the snapshot by name: a day later it no \
+             longer counts"
+                .to_owned(),
+        ),
         ops::Error::Output(_) | ops::Error::Interrupted => None,
     }
 }
@@ -243,7 +250,9 @@ fn hint_for_repository(error: &repo::Error) -> Option<String> {
         repo::Error::TooLarge { .. } => "back up parts of the store on their own, with `--project`",
         repo::Error::Outrun => "run it again: what it stored is reused",
         repo::Error::NotForgotten { .. } => "`metastash snapshots --forgotten` lists all; `latest` is none of them",
-        repo::Error::Fading { .. } => "try again after the next prune, which un-marks what still counts",
+        repo::Error::Fading { .. } => {
+            "it was forgotten long ago; if it was not, try again after the next prune, which copies what still counts"
+        }
         repo::Error::Damaged { .. } | repo::Error::MissingChunk { .. } => {
             "`metastash check --read-data` lists every document this affects"
         }

@@ -10,6 +10,7 @@ use jiff::Span;
 use jiff::tz::TimeZone;
 use metastash::model::hash::SnapshotId;
 use metastash::ops::forget::{forget, plan_named, put_back};
+use metastash::ops::prune::PruneOptions;
 use metastash::ops::retention::{Decision, Policy, plan};
 use metastash::repo::Repository;
 use metastash::repo::snapshot::{Reference, Snapshot};
@@ -22,7 +23,7 @@ use super::output::{Output, count, local_time, short};
 use super::progress::Progress;
 use super::snapshots::{notes, snapshot_fields};
 use super::values::{parse_span, parse_tag};
-use super::{open, store};
+use super::{open, prune, store};
 
 #[derive(Debug, Args)]
 pub(crate) struct ForgetArgs {
@@ -35,9 +36,15 @@ pub(crate) struct ForgetArgs {
     /// Forget the last backup of a store, too
     #[arg(long, requires = "snapshots", conflicts_with = "undo")]
     pub allow_empty: bool,
+    /// With rules: keep this snapshot whatever they say; may be repeated
+    #[arg(long, value_name = "SNAP", conflicts_with = "snapshots")]
+    pub hold: Vec<Reference>,
     /// Put forgotten snapshots back
     #[arg(long, requires = "snapshots")]
     pub undo: bool,
+    /// Prune afterwards
+    #[arg(long, conflicts_with = "undo")]
+    pub prune: bool,
     /// Show what would stay and what would go, and change nothing
     #[arg(long, short = 'n', conflicts_with = "undo")]
     pub dry_run: bool,
@@ -86,7 +93,8 @@ impl KeepArgs {
         }
         let [last, hourly, daily, weekly, monthly, yearly] = counts.map(Option::unwrap_or_default);
         let (within, tags) = (self.keep_within, self.keep_tag.clone());
-        Some(Policy { last, hourly, daily, weekly, monthly, yearly, within, tags, zone: TimeZone::system() })
+        let rules = Policy::new(TimeZone::system());
+        Some(Policy { last, hourly, daily, weekly, monthly, yearly, within, tags, ..rules })
     }
 }
 
@@ -111,17 +119,28 @@ pub(crate) fn run(args: &ForgetArgs, global: &Global, output: &Output, progress:
         None => repo.snapshots()?.snapshots,
     };
     let decisions = match policy {
-        Some(policy) => plan(&snapshots, &policy),
+        Some(mut policy) => {
+            for reference in &args.hold {
+                policy.hold.insert(open::snapshot(&repo, reference, None, global)?.id);
+            }
+            plan(&snapshots, &policy)
+        }
         None => {
             let named = args.snapshots.iter().map(|reference| Ok(open::snapshot(&repo, reference, None, global)?.id));
             plan_named(&snapshots, &named.collect::<Result<BTreeSet<SnapshotId>>>()?, args.allow_empty)?
         }
     };
     if args.dry_run {
-        return show_plan(&decisions, output);
+        show_plan(&decisions, output)?;
+    } else {
+        let forgotten = forget(&repo, &decisions, progress)?;
+        show(&decisions, forgotten, output)?;
     }
-    let forgotten = forget(&repo, &decisions, progress)?;
-    show(&decisions, forgotten, output)
+    if !args.prune {
+        return Ok(Code::Done);
+    }
+    // What was forgotten just now counts until the grace is over.
+    prune::run_with(&repo, &PruneOptions::default(), args.dry_run, output, progress)
 }
 
 fn is_of(snapshot: &Snapshot, store: &str) -> bool {
@@ -149,7 +168,7 @@ fn undo(args: &ForgetArgs, repo: &Repository, output: &Output) -> Result<Code> {
     Ok(Code::Done)
 }
 
-fn show_plan(decisions: &[Decision<'_>], output: &Output) -> Result<Code> {
+fn show_plan(decisions: &[Decision<'_>], output: &Output) -> Result<()> {
     tell(decisions, output)?;
     if !decisions.is_empty() {
         output.result(&table(decisions.iter()).to_string())?;
@@ -158,10 +177,10 @@ fn show_plan(decisions: &[Decision<'_>], output: &Output) -> Result<Code> {
     let kept = decisions.len() as u64 - gone;
     output.say(&format!("would forget {}, keep {kept}; nothing was changed", count(gone, "snapshot")))?;
     output.message("forget_summary", json!({"forgotten": gone, "kept": kept, "is_dry_run": true}))?;
-    Ok(Code::Done)
+    Ok(())
 }
 
-fn show(decisions: &[Decision<'_>], forgotten: u64, output: &Output) -> Result<Code> {
+fn show(decisions: &[Decision<'_>], forgotten: u64, output: &Output) -> Result<()> {
     tell(decisions, output)?;
     let gone = gone(decisions);
     let kept = decisions.len() as u64 - gone;
@@ -171,7 +190,7 @@ fn show(decisions: &[Decision<'_>], forgotten: u64, output: &Output) -> Result<C
     let way_back = if gone > 0 { ": `metastash forget --undo ID` puts one back" } else { "" };
     output.say(&format!("forgot {}, kept {kept}{way_back}", count(forgotten, "snapshot")))?;
     output.message("forget_summary", json!({"forgotten": forgotten, "kept": kept, "is_dry_run": false}))?;
-    Ok(Code::Done)
+    Ok(())
 }
 
 fn gone(decisions: &[Decision<'_>]) -> u64 {

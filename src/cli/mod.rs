@@ -20,6 +20,8 @@ mod nodes;
 mod open;
 mod output;
 mod progress;
+mod prune;
+mod repair;
 mod restore;
 mod schedule;
 mod snapshots;
@@ -79,6 +81,8 @@ fn dispatch(cli: &Cli, output: &Output, progress: &Progress<'_>) -> anyhow::Resu
         Command::Metastore { arguments } => metastore::run(arguments, global, output, progress),
         Command::Watch(args) => watch::run(args, global, output, progress),
         Command::Forget(args) => forget::run(args, global, output, progress),
+        Command::Prune(args) => prune::run(args, global, output, progress),
+        Command::Repair(args) => repair::run(args, global, output, progress),
         Command::Check(args) => check::run(args, global, output, progress),
         Command::Stats => stats::run(global, output),
         Command::Completions { shell } => {

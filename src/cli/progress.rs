@@ -73,6 +73,9 @@ impl Monitor for Progress<'_> {
             Task::Store => ("storing", "{human_pos}/{human_len} documents"),
             Task::Compare => ("comparing", "{human_pos}/{human_len} documents"),
             Task::Write => ("writing", "{human_pos}/{human_len} documents"),
+            Task::Collect => ("reading", "{human_pos}/{human_len} snapshots"),
+            Task::Repack => ("repacking", "{binary_bytes}/{binary_total_bytes}"),
+            Task::Remove => ("removing", "{human_pos}/{human_len} files"),
             Task::Verify => ("verifying", "{binary_bytes}/{binary_total_bytes}"),
         };
         let bar = if total.is_some() { " {bar:30} " } else { " " };

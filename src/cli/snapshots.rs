@@ -1,10 +1,14 @@
 //! `metastash snapshots` and `metastash init`
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use metastash::model::hash::SnapshotId;
 use metastash::model::log::{Moment, Replayed};
 use metastash::repo::Repository;
+use metastash::repo::losses::Lack;
 use metastash::repo::snapshot::{Reason, Snapshot};
 use serde_json::{Map, Value, json};
 
@@ -28,11 +32,16 @@ pub(crate) fn run(args: &SnapshotsArgs, global: &Global, output: &Output) -> Res
     }
     let mut list = repo.snapshots()?;
     list.snapshots.retain(|snapshot| is_asked_for(snapshot, args, &repo));
+    let lacking = repo.lacking(&list.snapshots)?;
     for snapshot in &list.snapshots {
-        output.message("snapshot", snapshot_fields(snapshot).into())?;
+        let mut fields = snapshot_fields(snapshot);
+        let lack = lacking.get(&snapshot.id).copied().unwrap_or_default();
+        fields.insert("documents_lost".to_owned(), json!(lack.documents));
+        fields.insert("is_tree_damaged".to_owned(), json!(lack.has_damaged_tree));
+        output.message("snapshot", fields.into())?;
     }
     if !list.snapshots.is_empty() {
-        output.result(&table(&list.snapshots).to_string())?;
+        output.result(&table(&list.snapshots, &lacking).to_string())?;
     }
     output.say(&count(list.snapshots.len() as u64, "snapshot"))?;
     match list.unreadable.into_iter().next() {
@@ -86,7 +95,7 @@ fn run_forgotten(args: &SnapshotsArgs, repo: &Repository, output: &Output) -> Re
     }
 }
 
-fn table(snapshots: &[Snapshot]) -> Table {
+fn table(snapshots: &[Snapshot], lacking: &BTreeMap<SnapshotId, Lack>) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING);
     table.set_header(["id", "time", "scope", "documents", "size", "new", "changed", "removed", "notes", "store"]);
@@ -101,7 +110,7 @@ fn table(snapshots: &[Snapshot]) -> Table {
             manifest.counts.new.to_string(),
             manifest.counts.changed.to_string(),
             manifest.counts.removed.to_string(),
-            notes(snapshot),
+            notes_with(snapshot, lacking.get(&snapshot.id)),
             format!("{}:{}", manifest.host, manifest.store),
         ]);
     }
@@ -130,6 +139,17 @@ pub(crate) fn notes(snapshot: &Snapshot) -> String {
         notes.push("incomplete".to_owned());
     }
     notes.join(", ")
+}
+
+/// Returns what is to be said of a snapshot, and what of it was lost.
+fn notes_with(snapshot: &Snapshot, lack: Option<&Lack>) -> String {
+    let mut said = vec![notes(snapshot)];
+    said.retain(|notes| !notes.is_empty());
+    if let Some(lack) = lack {
+        said.extend((lack.documents > 0).then(|| format!("{} lost", count(lack.documents, "document"))));
+        said.extend(lack.has_damaged_tree.then(|| "damaged".to_owned()));
+    }
+    said.join(", ")
 }
 
 /// Returns the fields that describe a snapshot.

@@ -85,6 +85,11 @@ id!(
     "index"
 );
 id!(
+    /// Names a list of what was found lost: the hash of the whole file.
+    LossId,
+    "loss"
+);
+id!(
     /// Names a snapshot: the hash of the whole file.
     SnapshotId,
     "snapshot"

@@ -1,5 +1,6 @@
 //! What everything else speaks of: hashes, paths, entries, scopes, and the merge of two sorted streams. No I/O.
 
+pub mod clock;
 pub mod entry;
 pub mod hash;
 pub mod log;

@@ -14,6 +14,12 @@ pub enum Task {
     Compare,
     /// Writing documents to a target; counts documents.
     Write,
+    /// Reading what snapshots refer to; counts snapshots.
+    Collect,
+    /// Copying what is needed of packs into new ones; counts bytes.
+    Repack,
+    /// Removing what nobody needs; counts files.
+    Remove,
     /// Verifying what a repository holds; counts bytes.
     Verify,
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Error, Result};
 use crate::model::entry::Entry;
-use crate::model::hash::{ChunkId, SnapshotId};
+use crate::model::hash::{ChunkId, PackId, SnapshotId};
 use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Task};
@@ -67,6 +67,10 @@ pub struct CheckReport {
     pub hits: Vec<Hit>,
     /// Snapshots of whose trees a part can't be read: what they hold is not fully known.
     pub unreadable_trees: BTreeSet<SnapshotId>,
+    /// What the documents that can't be restored are made of, by path, and the snapshots that hold them in this state.
+    pub(super) states: BTreeMap<(EntryPath, Vec<ChunkId>), BTreeSet<SnapshotId>>,
+    /// Packs that were read and are not as they were written.
+    pub damaged_packs: Vec<PackId>,
 }
 
 impl CheckReport {
@@ -81,10 +85,19 @@ impl CheckReport {
 /// # Errors
 /// When the storage can't be read. Damage is no error here, but in the report.
 pub fn check(repo: &Repository, depth: Depth, monitor: &dyn Monitor) -> Result<CheckReport> {
+    check_known(repo, depth, monitor).map(|(report, _)| report)
+}
+
+/// Checks a repository, and returns also the sound chunks of the packs that were read.
+pub(super) fn check_known(
+    repo: &Repository,
+    depth: Depth,
+    monitor: &dyn Monitor,
+) -> Result<(CheckReport, HashSet<(FrameKind, ChunkId)>)> {
     let list = repo.snapshots()?;
     let index = repo.index()?;
     let mut report = CheckReport { snapshots: list.snapshots.len() as u64, ..CheckReport::default() };
-    for error in list.unreadable.into_iter().chain(repo.stray_records()?) {
+    for error in list.unreadable.into_iter().chain(repo.stray_records()?).chain(repo.losses()?.1) {
         report.note(error)?;
     }
     report.findings.extend(index.damaged().iter().map(|error| Finding { error: copy_of(error) }));
@@ -94,11 +107,11 @@ pub fn check(repo: &Repository, depth: Depth, monitor: &dyn Monitor) -> Result<C
     };
     report.check_trees(repo, &list.snapshots, &known, monitor)?;
     report.check_archives(&list.snapshots, &known)?;
-    Ok(report)
+    Ok((report, known.sound))
 }
 
 /// The index keeps its errors; a report has its own.
-fn copy_of(error: &repo::Error) -> repo::Error {
+pub(super) fn copy_of(error: &repo::Error) -> repo::Error {
     match error {
         repo::Error::Damaged { object, what } => repo::Error::Damaged { object: object.clone(), what: what.clone() },
         other => repo::Error::Damaged { object: "the index".to_owned(), what: other.to_string() },
@@ -151,6 +164,9 @@ impl CheckReport {
         for (n, verdict) in verdicts {
             known.read_packs.insert(u32::try_from(n).expect("an index counts packs in 32 bits"));
             known.sound.extend(verdict.sound);
+            if !verdict.damage.is_empty() {
+                self.damaged_packs.push(index.packs()[n].id);
+            }
             self.findings.extend(verdict.damage.into_iter().map(|error| Finding { error }));
             self.packs_read += 1;
         }
@@ -270,6 +286,8 @@ impl CheckReport {
                 Err(error) => return Err(error.into()),
             };
             if !is_whole(&entry, known) {
+                let chunks = entry.document().map(|document| document.chunks().collect()).unwrap_or_default();
+                self.states.entry((entry.path.clone(), chunks)).or_default().insert(snapshot.id);
                 hits.entry(entry.path).or_default().insert(snapshot.id);
             }
         }

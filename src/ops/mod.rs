@@ -18,6 +18,8 @@ mod live;
 pub mod log;
 pub mod migrate;
 mod plan;
+pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod retention;
 mod settle;
@@ -125,6 +127,15 @@ pub enum Error {
         document: String,
         /// What is wrong.
         why: String,
+    },
+    /// Nothing can be removed as long as it is not known what a snapshot refers to.
+    #[error("nothing can be pruned, because it is not known what {of} refers to")]
+    Unknown {
+        /// The snapshot, or the forgotten one.
+        of: String,
+        /// Why.
+        #[source]
+        source: repo::Error,
     },
     /// Whoever receives the output failed to.
     #[error("cannot write the output")]

@@ -32,14 +32,20 @@ pub struct Policy {
     pub within: Option<Span>,
     /// Those that have one of these tags.
     pub tags: Vec<(String, String)>,
+    /// These, whatever they are.
+    pub hold: BTreeSet<SnapshotId>,
     /// Where hours and days begin.
     pub zone: TimeZone,
 }
 
+/// The key of a tag that keeps a snapshot from all rules, whatever its value.
+pub const HOLD: &str = "hold";
+
 impl Policy {
     /// Returns a policy without rules: of each kind the newest stays.
     pub fn new(zone: TimeZone) -> Self {
-        Self { last: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0, within: None, tags: Vec::new(), zone }
+        let (within, tags, hold) = (None, Vec::new(), BTreeSet::new());
+        Self { last: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0, within, tags, hold, zone }
     }
 }
 
@@ -48,6 +54,8 @@ impl Policy {
 pub enum Reason {
     /// It has a label.
     Label,
+    /// It is held: it has the tag [`HOLD`], or was named.
+    Held,
     /// It is the newest, or the newest that is complete.
     Newest,
     /// One of the last.
@@ -74,6 +82,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Label => "label",
+            Self::Held => "held",
             Self::Newest => "newest",
             Self::Last => "last",
             Self::Within => "within",
@@ -115,6 +124,9 @@ pub fn plan<'a>(snapshots: &'a [Snapshot], policy: &Policy) -> Vec<Decision<'a>>
     let mut replayed: BTreeMap<_, Vec<&Snapshot>> = BTreeMap::new();
     for snapshot in newest_first {
         let manifest = &snapshot.manifest;
+        if policy.hold.contains(&snapshot.id) || manifest.tags.contains_key(HOLD) {
+            keep.note(snapshot, Reason::Held);
+        }
         if manifest.label.is_some() {
             keep.note(snapshot, Reason::Label);
         } else if is_backup(snapshot) {
@@ -319,6 +331,16 @@ mod tests {
     fn kept(snapshots: &[Snapshot], policy: &Policy) -> Vec<usize> {
         let decisions = plan(snapshots, policy);
         decisions.iter().enumerate().filter(|(_, decision)| !decision.forgets()).map(|(n, _)| n).collect()
+    }
+
+    #[test]
+    fn what_is_held_stays() {
+        let mut tagged = at("2026-11-20T10:00:00Z");
+        tagged.manifest.tags.insert(HOLD.to_owned(), "audit".to_owned());
+        let named = at("2026-11-21T10:00:00Z");
+        let hold = [named.id].into();
+        let snapshots = [at("2026-11-19T10:00:00Z"), tagged, named, at("2026-11-22T10:00:00Z")];
+        assert_eq!(kept(&snapshots, &Policy { last: 1, hold, ..none() }), [1, 2, 3]);
     }
 
     #[test]

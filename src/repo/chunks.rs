@@ -76,11 +76,17 @@ impl Repository {
     /// # Errors
     /// When the pack can't be read or the frame can't be decoded.
     pub fn read_frame(&self, index: &Index, location: &Location) -> Result<Vec<u8>> {
+        self.read_frame_stored(index, location).map(|(_, raw)| raw)
+    }
+
+    /// Returns the frame at a location as it is stored, and its raw bytes.
+    pub(super) fn read_frame_stored(&self, index: &Index, location: &Location) -> Result<(Vec<u8>, Vec<u8>)> {
         let (pack, frame) = (index.pack(location), index.frame(location));
         let name = format!("{PACKS}/{}", pack.id);
         let blob = self.storage.read_range(&name, frame.offset, frame.stored_bytes as usize)?;
         let raw = self.codec.decode(&blob, frame.raw_bytes as usize);
-        raw.map_err(|e| Error::from_format(format!("frame {} of pack {}", location.frame, pack.id), e))
+        let raw = raw.map_err(|e| Error::from_format(format!("frame {} of pack {}", location.frame, pack.id), e))?;
+        Ok((blob, raw))
     }
 
     fn cached_frame(&self, index: &Index, location: &Location) -> Result<Arc<Vec<u8>>> {
@@ -96,8 +102,7 @@ impl Repository {
     /// Tells whether a sound copy of a chunk is in a pack that no prune has marked: one that may be relied on.
     pub(super) fn holds_soundly(&self, index: &Index, kind: FrameKind, chunk: &ChunkId) -> bool {
         // A copy that can't be read is as good as none: the document is stored again, and so healed.
-        let mut relied_on = index.locate(kind, chunk).filter(|location| !index.pack(location).is_marked);
-        relied_on.any(|location| self.is_sound(index, &location, chunk))
+        self.is_sound_in(index, kind, chunk, |_, _| true)
     }
 }
 

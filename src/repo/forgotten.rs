@@ -17,7 +17,7 @@ use super::writer::Began;
 use super::{Error, Repository, Result};
 use crate::model::hash::{ChunkId, SnapshotId};
 use crate::model::scope::Scope;
-use crate::storage::ErrorKind;
+use crate::storage::{ErrorKind, Object};
 
 /// Folder of the records.
 pub const FOLDER: &str = "forgotten";
@@ -29,6 +29,16 @@ pub struct Forgotten {
     pub snapshot: Snapshot,
     /// When it was forgotten last, in milliseconds since 1970.
     pub forgotten_ms: i64,
+}
+
+/// One record of a forgotten snapshot, by its name. A snapshot that was forgotten several times has several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// When the record was written, by the storage's clock.
+    pub written: SystemTime,
+    name: RecordName,
 }
 
 /// The forgotten snapshots of a repository.
@@ -73,15 +83,48 @@ impl Repository {
             result => result?,
         };
         self.decode_snapshot(snapshot.id, &file)?;
-        let mut record = RecordName { snapshot: snapshot.file_name(), forgotten_ms: now_ms() };
+        self.replace_by_record(snapshot.file_name(), &file)
+    }
+
+    /// Returns the snapshots in sight whose files are damaged.
+    ///
+    /// # Errors
+    /// When the storage can't be read.
+    pub fn damaged_snapshots(&self) -> Result<Vec<SnapshotId>> {
+        let names = self.snapshot_names()?;
+        let damaged = names.par_iter().map(|name| match self.read_snapshot(name) {
+            Err(error) if error.is_damage() => Ok(Some(name.id)),
+            result => result.map(|_| None),
+        });
+        Ok(damaged.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    /// Takes a snapshot whose file is damaged out of sight. Its bytes are kept as they are, as those of one that was
+    /// forgotten, until the grace is over. Returns whether it was there.
+    ///
+    /// # Errors
+    /// When the storage can't be read or written.
+    pub fn set_aside(&self, id: SnapshotId) -> Result<bool> {
+        let Some(snapshot) = self.snapshot_names()?.into_iter().find(|name| name.id == id) else { return Ok(false) };
+        let file = match self.storage.read(&snapshot.object()) {
+            Err(e) if e.kind == ErrorKind::NotFound => return Ok(false),
+            result => result?,
+        };
+        self.replace_by_record(snapshot, &file)
+    }
+
+    /// Writes the record of a snapshot, then removes it. Returns whether it was there.
+    fn replace_by_record(&self, snapshot: FileName, file: &[u8]) -> Result<bool> {
+        let object = snapshot.object();
+        let mut record = RecordName { snapshot, forgotten_ms: now_ms() };
         loop {
-            match self.storage.put(&record.object(), &file) {
+            match self.storage.put(&record.object(), file) {
                 // The age of an older record is not that of this forgetting, so it needs a name of its own.
                 Err(e) if e.kind == ErrorKind::Exists => record.forgotten_ms += 1,
                 result => break result?,
             }
         }
-        match self.storage.remove(&snapshot.object()) {
+        match self.storage.remove(&object) {
             // Someone else forgot it at the same time.
             Err(e) if e.kind == ErrorKind::NotFound => Ok(false),
             result => Ok(result.map(|()| true)?),
@@ -137,13 +180,12 @@ impl Repository {
     /// when the storage can't be written.
     pub fn unforget(&self, forgotten: &Forgotten) -> Result<()> {
         let Forgotten { snapshot, forgotten_ms } = forgotten;
-        let began = Began::now();
+        let began = Began::now(&self.clock);
         let name = RecordName { snapshot: snapshot.file_name(), forgotten_ms: *forgotten_ms };
         let file = self.storage.read(&name.object())?;
         self.decode_snapshot(snapshot.id, &file)?;
         // Whatever was known of packs and marks may have changed since.
-        self.forget_index();
-        self.frames.clear();
+        self.refresh();
         self.require_lasting(snapshot)?;
         if began.elapsed() >= Duration::from_secs(self.config().grace_secs) / 2 {
             return Err(Error::Outrun);
@@ -175,6 +217,37 @@ impl Repository {
         let archive = snapshot.manifest.archive.iter().flat_map(|archive| &archive.chunks);
         let mut left = archive.filter(|chunk| index.locate(FrameKind::Documents, chunk).next().is_some());
         left.try_for_each(|chunk| lasts(FrameKind::Documents, chunk))
+    }
+
+    /// Returns all records, also of snapshots that were put back.
+    ///
+    /// # Errors
+    /// When the storage can't be listed, or when a file among them has a name that is not that of a record.
+    pub fn forgotten_records(&self) -> Result<Vec<Record>> {
+        if let Some(stray) = self.stray_records()?.into_iter().next() {
+            return Err(stray);
+        }
+        let record = |object: &Object| {
+            let name = RecordName::parse(&object.name)?;
+            Some(Record { snapshot: name.snapshot.id, written: object.modified, name })
+        };
+        Ok(self.storage.list(FOLDER)?.iter().filter_map(record).collect())
+    }
+
+    /// Returns the snapshot that a record is of; nothing if the record was removed since it was listed.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn snapshot_of(&self, record: &Record) -> Result<Option<Snapshot>> {
+        Ok(self.read_record(&record.name)?.map(|forgotten| forgotten.snapshot))
+    }
+
+    /// Removes a record: its snapshot can't be put back any more. Returns whether it was there.
+    ///
+    /// # Errors
+    /// When the storage can't be written.
+    pub fn remove_record(&self, record: &Record) -> Result<bool> {
+        self.remove_if_there(&record.name.object())
     }
 
     /// Returns a complaint about each file among the records whose name is not that of one.

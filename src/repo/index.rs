@@ -7,8 +7,9 @@
 //! hash anyway, and it takes a quarter of the space. It is not enough to believe that a chunk is there: a writer reads
 //! what it finds before it relies on it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use rayon::prelude::*;
 
@@ -17,6 +18,7 @@ use super::format::FormatError;
 use super::format::header::{self, FileKind, HEADER_BYTES};
 use super::format::index::IndexedPack;
 use super::format::pack::{self, Directory, FrameEntry, FrameKind, TRAILER_BYTES};
+use super::marks::marked_packs;
 use super::{Error, Result, format};
 use crate::model::hash::{ChunkId, IndexId, PackId};
 use crate::storage::{ErrorKind, Object, Storage};
@@ -25,8 +27,6 @@ use crate::storage::{ErrorKind, Object, Storage};
 pub const PACKS: &str = "packs";
 /// Folder of the index segments.
 pub const SEGMENTS: &str = "index";
-/// Folder of the marks: packs that a prune found unused and will delete after the grace period.
-pub const MARKS: &str = "marks";
 
 /// How much of a pack's end is read at once, in the hope that its directory is in it.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -38,6 +38,8 @@ pub struct Pack {
     pub id: PackId,
     /// Length of the file in bytes.
     pub size_bytes: u64,
+    /// When it was finished, by the storage's clock.
+    pub modified: SystemTime,
     /// What is in it.
     pub directory: Directory,
     /// Whether some index segment has its directory too.
@@ -74,7 +76,10 @@ struct Lookup(Vec<(u64, u32, u32)>);
 
 impl Index {
     /// Loads segments and the directories of packs that no segment has.
-    pub(super) fn load(storage: &dyn Storage, codec: &Codec) -> Result<Self> {
+    ///
+    /// Where a pack has another length than a segment says, it was changed. It is then read itself; `trusting` takes the
+    /// segment's word, which tells where the frames are that are left of it.
+    pub(super) fn load(storage: &dyn Storage, codec: &Codec, trusting: bool) -> Result<Self> {
         // Marks first: the mark of a deleted pack is removed after the pack, so a pack that is listed now and was not
         // marked before is not one that is just being deleted.
         let marked = marked_packs(storage)?;
@@ -85,7 +90,7 @@ impl Index {
             .par_iter()
             .map(|object| {
                 let id = pack_id(object)?;
-                let indexed = indexed.get(&id).filter(|(size, _)| *size == object.size_bytes);
+                let indexed = indexed.get(&id).filter(|(size, _)| trusting || *size == object.size_bytes);
                 let directory = match indexed {
                     Some(_) => None,
                     None => match read_directory(storage, codec, id, object.size_bytes)? {
@@ -96,6 +101,7 @@ impl Index {
                 Ok(Some(Pack {
                     id,
                     size_bytes: object.size_bytes,
+                    modified: object.modified,
                     is_in_segment: directory.is_none(),
                     directory: directory.unwrap_or_default(),
                     is_marked: marked.contains(&id),
@@ -198,12 +204,6 @@ pub(super) fn only_this_pack(error: Error) -> Result<Error> {
     }
 }
 
-/// Returns the packs that are marked for removal. A mark is called `<pack id>-<anything unique>`.
-pub(super) fn marked_packs(storage: &dyn Storage) -> Result<HashSet<PackId>> {
-    let marks = storage.list(MARKS)?;
-    Ok(marks.iter().filter_map(|mark| mark.name.split('-').next()?.parse().ok()).collect())
-}
-
 type IndexedDirectories = HashMap<PackId, (u64, Directory)>;
 
 fn load_segments(storage: &dyn Storage, codec: &Codec, damaged: &mut Vec<Error>) -> Result<IndexedDirectories> {
@@ -221,7 +221,7 @@ fn load_segments(storage: &dyn Storage, codec: &Codec, damaged: &mut Vec<Error>)
     Ok(indexed)
 }
 
-fn read_segment(storage: &dyn Storage, codec: &Codec, object: &Object) -> Result<Vec<IndexedPack>> {
+pub(super) fn read_segment(storage: &dyn Storage, codec: &Codec, object: &Object) -> Result<Vec<IndexedPack>> {
     let name = format!("{SEGMENTS}/{}", object.name);
     let file = match storage.read(&name) {
         // Merged into another segment since it was listed.
@@ -286,7 +286,8 @@ mod tests {
         directory.push(FrameKind::Documents, 10, &[5, 6], &[1, 2]);
         directory.push(FrameKind::Documents, 10, &[7, 8, 9], &[3, 4, 5]);
         let id = PackId::of(b"pack");
-        let pack = Pack { id, size_bytes: 0, directory, is_in_segment: false, is_marked: false };
+        let modified = SystemTime::UNIX_EPOCH;
+        let pack = Pack { id, size_bytes: 0, modified, directory, is_in_segment: false, is_marked: false };
         let index =
             Index { packs: vec![pack], damaged: Vec::new(), documents: OnceLock::new(), trees: OnceLock::new() };
         let mut bytes = [0; 32];

@@ -9,7 +9,13 @@ pub mod cut;
 pub mod forgotten;
 pub mod format;
 pub mod index;
+pub mod losses;
+pub mod marks;
 pub mod packer;
+pub mod references;
+pub mod removal;
+pub mod repack;
+pub mod segments;
 pub mod snapshot;
 mod sound;
 pub mod tree;
@@ -18,6 +24,7 @@ pub mod writer;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::model::clock::Clock;
 use crate::model::hash::ChunkId;
 use crate::storage::{self, ErrorKind, Storage};
 
@@ -89,7 +96,7 @@ pub enum Error {
         what: String,
     },
     /// A backup took so long that a prune may have run all through it.
-    #[error("packs this backup relies on were marked for removal while it ran")]
+    #[error("packs this backup relies on were marked for removal while it ran, or its parent was forgotten")]
     Outrun,
     /// No forgotten snapshot fits these words.
     #[error("there is no forgotten snapshot `{reference}`")]
@@ -142,6 +149,7 @@ pub struct Repository {
     index: Mutex<Option<Arc<Index>>>,
     frames: FrameCache,
     sound: SoundFrames,
+    clock: Clock,
 }
 
 impl Repository {
@@ -216,6 +224,7 @@ impl Repository {
 
     fn new(storage: Arc<dyn Storage>, codec: Codec, planned: Config) -> Self {
         let created = OnceLock::new();
+        let clock = Clock::default();
         Self {
             storage,
             planned,
@@ -224,7 +233,14 @@ impl Repository {
             index: Mutex::default(),
             frames: FrameCache::default(),
             sound: SoundFrames::default(),
+            clock,
         }
+    }
+
+    /// Measures the time that sessions take with another clock: for tests, in which days pass.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Returns what the repository was set to when it was created.
@@ -245,8 +261,28 @@ impl Repository {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         match &*index {
             Some(index) => Ok(Arc::clone(index)),
-            None => Ok(Arc::clone(index.insert(Arc::new(Index::load(&*self.storage, &self.codec)?)))),
+            None => Ok(Arc::clone(index.insert(Arc::new(Index::load(&*self.storage, &self.codec, false)?)))),
         }
+    }
+
+    /// Returns an index that has also those packs that were cut off, if a segment tells what was in them, and uses it from
+    /// now on: for a repair.
+    ///
+    /// # Errors
+    /// As [`Repository::index`].
+    pub fn index_of_what_is_left(&self) -> Result<Arc<Index>> {
+        self.frames.clear();
+        self.sound.clear();
+        let loaded = Arc::new(Index::load(&*self.storage, &self.codec, true)?);
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// Forgets all that is known of packs and what is in them: they may have changed since.
+    pub fn refresh(&self) {
+        self.forget_index();
+        self.frames.clear();
+        self.sound.clear();
     }
 
     /// Makes the next use of the index load it again: packs were added.

@@ -77,6 +77,11 @@ impl FrameBuilder {
 }
 
 impl EncodedFrame {
+    /// Takes a frame over from another pack.
+    pub(super) fn as_stored(blob: Vec<u8>, lengths: Vec<u32>, prefixes: Vec<u64>) -> Self {
+        Self { blob, lengths, prefixes }
+    }
+
     /// Returns the length of the frame as it is stored.
     pub fn stored_bytes(&self) -> u64 {
         self.blob.len() as u64

@@ -166,7 +166,7 @@ impl FileName {
         Some(Self { time: time.to_owned(), id: id.parse().ok()? })
     }
 
-    fn object(&self) -> String {
+    pub(super) fn object(&self) -> String {
         format!("{FOLDER}/{self}")
     }
 }
@@ -331,7 +331,7 @@ impl Repository {
     }
 
     /// Returns nothing for a snapshot that was removed since it was listed.
-    fn read_snapshot(&self, name: &FileName) -> Result<Option<Snapshot>> {
+    pub(super) fn read_snapshot(&self, name: &FileName) -> Result<Option<Snapshot>> {
         let file = match self.storage.read(&name.object()) {
             Err(e) if e.kind == ErrorKind::NotFound => return Ok(None),
             result => result?,

@@ -9,17 +9,19 @@ use hashbrown::hash_table::Entry;
 
 use super::codec::FRAME_RAW_BYTES_MAX;
 use super::format::pack::FrameKind;
-use super::index::{Index, PACKS, SEGMENTS, marked_packs};
+use super::index::{Index, PACKS, SEGMENTS};
+use super::marks::marked_packs;
 use super::packer::{EncodedFrame, FrameBuilder, Packer, Written};
 use super::snapshot::{Manifest, Snapshot};
 use super::{Error, Repository, Result, format};
-use crate::model::hash::{ChunkId, IndexId, PackId};
+use crate::model::clock::Clock;
+use crate::model::hash::{ChunkId, IndexId, PackId, SnapshotId};
 use crate::model::log::LogRecord;
 
 /// Raw bytes at which a frame of tree nodes is closed: about one leaf, so that leaves are decoded one by one.
-const NODES_RAW_BYTES: usize = 128 << 10;
+pub(super) const NODES_RAW_BYTES: usize = 128 << 10;
 /// With so many packs that no index segment has, a segment is written for them.
-const LOOSE_PACKS_MAX: usize = 32;
+pub(super) const LOOSE_PACKS_MAX: usize = 32;
 /// The set of claimed chunks is split, so that threads seldom wait for each other.
 const CLAIM_SHARDS: usize = 16;
 
@@ -40,11 +42,9 @@ impl<'r> Claims<'r> {
     /// # Errors
     /// When the index can't be loaded.
     pub fn begin(repo: &'r Repository) -> Result<Self> {
-        let began = Began::now();
-        repo.forget_index();
+        let began = Began::now(&repo.clock);
         // A frame that was decoded earlier does not show that its pack is still there.
-        repo.frames.clear();
-        repo.sound.clear();
+        repo.refresh();
         Ok(Self { repo, index: repo.index()?, began, claimed: Default::default() })
     }
 
@@ -175,7 +175,7 @@ impl<'r> Writer<'r> {
             self.claims.index_loose_packs(&written)?;
         }
         if self.claims.began.elapsed() >= Duration::from_secs(self.repo.config().grace_secs) / 2 {
-            self.claims.look_again(&written)?;
+            self.claims.look_again(&written, manifest.parent)?;
         }
         let snapshot = self.repo.put_snapshot(manifest)?;
         if !written.is_empty() {
@@ -187,7 +187,7 @@ impl<'r> Writer<'r> {
 
 impl Claims<'_> {
     /// Checks that what a long session knows of or wrote is still there, and that no prune has doubts about any of it.
-    fn look_again(&self, written: &[Written]) -> Result<()> {
+    fn look_again(&self, written: &[Written], parent: Option<SnapshotId>) -> Result<()> {
         let marked = marked_packs(&*self.repo.storage)?;
         let listed = self.repo.storage.list(PACKS)?;
         let present: HashSet<PackId> = listed.iter().filter_map(|object| object.name.parse().ok()).collect();
@@ -195,6 +195,9 @@ impl Claims<'_> {
         let mut all = known.chain(written.iter().map(|pack| pack.id));
         // Also those that were marked when it began: they may be relied on through the parent's tree.
         let is_safe = all.all(|id| present.contains(&id) && !marked.contains(&id));
+        // The parent may rely on packs that came after the session had listed them, and that nobody but the parent needs.
+        let names = self.repo.snapshot_names()?;
+        let is_safe = is_safe && parent.is_none_or(|parent| names.iter().any(|name| name.id == parent));
         if is_safe { Ok(()) } else { Err(Error::Outrun) }
     }
 
@@ -214,19 +217,20 @@ impl Claims<'_> {
 }
 
 /// When a session began, by two clocks: one does not jump, the other goes on while the machine sleeps.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Began {
-    clock: Instant,
+    steady: Instant,
     wall: SystemTime,
+    clock: Clock,
 }
 
 impl Began {
-    pub(super) fn now() -> Self {
-        Self { clock: Instant::now(), wall: SystemTime::now() }
+    pub(super) fn now(clock: &Clock) -> Self {
+        Self { steady: Instant::now(), wall: clock.now(), clock: clock.clone() }
     }
 
     pub(super) fn elapsed(&self) -> Duration {
-        self.clock.elapsed().max(self.wall.elapsed().unwrap_or_default())
+        self.steady.elapsed().max(self.clock.now().duration_since(self.wall).unwrap_or_default())
     }
 }
 

@@ -4,13 +4,21 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 use tempfile::NamedTempFile;
 
-use super::{Error, NewObject, Object, Result, Storage};
+use super::{Error, ErrorKind, NewObject, Object, Result, Storage};
 
 /// Folder for objects that have no name yet. What a crash leaves here is never read.
 const UNFINISHED: &str = "tmp";
+
+/// The time by the clock of the disk, which may be another machine's.
+const NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+};
 
 /// Objects as files below one directory.
 ///
@@ -81,6 +89,20 @@ impl Storage for LocalStorage {
         }
     }
 
+    fn now(&self) -> Result<SystemTime> {
+        let folder = self.path(UNFINISHED);
+        // The disk may be another machine's, which has a clock of its own: a file tells its time.
+        let look = || {
+            create_dir_durably(&folder)?;
+            tempfile::Builder::new().prefix("").tempfile_in(&folder)?.as_file().metadata()?.modified()
+        };
+        match look().map_err(|e| Error::new("create a file in", folder.display(), e)) {
+            // A full disk must not keep anyone from making room on it.
+            Err(e) if matches!(e.kind, ErrorKind::Denied | ErrorKind::Full) => Ok(SystemTime::now()),
+            result => result,
+        }
+    }
+
     fn remove(&self, name: &str) -> Result<()> {
         let path = self.path(name);
         let remove = || {
@@ -97,7 +119,9 @@ fn list_files(folder: &Path) -> io::Result<Vec<Object>> {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         match entry.metadata() {
-            Ok(metadata) if metadata.is_file() => objects.push(Object { name, size_bytes: metadata.len() }),
+            Ok(metadata) if metadata.is_file() => {
+                objects.push(Object { name, size_bytes: metadata.len(), modified: metadata.modified()? });
+            }
             Ok(_) => {}
             // Removed since the directory was read: it is not in the list.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -125,6 +149,8 @@ impl NewObject for NewFile<'_> {
         self.storage.ensure_folder(&folder)?;
         let finish = || {
             self.file.as_file().sync_all()?;
+            // How old a mark is decides when its pack goes: whatever came between the writing and this must not count.
+            futimens(self.file.as_file(), &NOW)?;
             self.file.persist_noclobber(&target)?;
             sync_dir(&folder)
         };

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use super::{Error, ErrorKind, NewObject, Object, Result, Storage};
+use crate::model::clock::Clock;
 
 /// Counts of the calls made to a [`MemoryStorage`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,8 @@ pub struct MemoryStorage {
 
 #[derive(Debug, Default)]
 struct Shared {
-    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    objects: Mutex<BTreeMap<String, (Vec<u8>, SystemTime)>>,
+    clock: Clock,
     calls: Mutex<Calls>,
     /// Writes that may still succeed, plus one; 0 means no limit.
     writes_left: AtomicU64,
@@ -55,6 +58,20 @@ impl MemoryStorage {
         self.shared.writes_left.store(0, Ordering::SeqCst);
     }
 
+    /// Returns a storage of its own that holds the same objects, as old as they are, with a clock of its own.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let clock = Clock::default();
+        clock.pass(self.shared.clock.ahead());
+        let objects = Mutex::new(lock(&self.shared.objects).clone());
+        Self { shared: Arc::new(Shared { objects, clock, ..Shared::default() }) }
+    }
+
+    /// Returns the clock that the ages of objects are measured with.
+    pub fn clock(&self) -> Clock {
+        self.shared.clock.clone()
+    }
+
     /// Returns the calls made so far.
     pub fn calls(&self) -> Calls {
         *lock(&self.shared.calls)
@@ -70,7 +87,7 @@ impl MemoryStorage {
     /// # Panics
     /// When there is no such object.
     pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        change(lock(&self.shared.objects).get_mut(name).expect("the object to damage exists"));
+        change(&mut lock(&self.shared.objects).get_mut(name).expect("the object to damage exists").0);
     }
 
     fn allow_write(&self, name: &str) -> Result<()> {
@@ -98,7 +115,10 @@ impl Storage for MemoryStorage {
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         lock(&self.shared.calls).reads += 1;
         let objects = lock(&self.shared.objects);
-        objects.get(name).cloned().ok_or_else(|| Error::new("read", name, io::ErrorKind::NotFound.into()))
+        objects
+            .get(name)
+            .map(|(bytes, _)| bytes.clone())
+            .ok_or_else(|| Error::new("read", name, io::ErrorKind::NotFound.into()))
     }
 
     fn read_range(&self, name: &str, offset: u64, length: usize) -> Result<Vec<u8>> {
@@ -112,12 +132,16 @@ impl Storage for MemoryStorage {
         lock(&self.shared.calls).lists += 1;
         let prefix = format!("{folder}/");
         let objects = lock(&self.shared.objects);
-        let found = objects.iter().filter_map(|(name, bytes)| {
+        let found = objects.iter().filter_map(|(name, (bytes, modified))| {
             let name = name.strip_prefix(&prefix)?.to_owned();
-            Some(Object { name, size_bytes: bytes.len() as u64 })
+            Some(Object { name, size_bytes: bytes.len() as u64, modified: *modified })
         });
         // Backwards: nobody may count on the order.
         Ok(found.rev().collect())
+    }
+
+    fn now(&self) -> Result<SystemTime> {
+        Ok(self.shared.clock.now())
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -148,7 +172,7 @@ impl NewObject for NewBytes<'_> {
             let source = io::Error::from(io::ErrorKind::AlreadyExists);
             return Err(Error { kind: ErrorKind::Exists, action: "write", object: name.to_owned(), source });
         }
-        objects.insert(name.to_owned(), self.bytes);
+        objects.insert(name.to_owned(), (self.bytes, self.storage.shared.clock.now()));
         lock(&self.storage.shared.calls).puts += 1;
         Ok(())
     }

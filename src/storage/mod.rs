@@ -4,6 +4,7 @@ pub mod local;
 pub mod memory;
 
 use std::fmt;
+use std::time::SystemTime;
 
 /// What kind of failure a storage met, as far as a caller would act differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct Object {
     pub name: String,
     /// Its length in bytes.
     pub size_bytes: u64,
+    /// When it was finished, by the storage's clock: not when it was begun, nor when it was written.
+    pub modified: SystemTime,
 }
 
 /// Objects by name. Names are `folder/name` or `name`; folders need no making.
@@ -70,6 +73,8 @@ pub struct Object {
 /// - A name is written once: a second write fails with [`ErrorKind::Exists`] and changes nothing.
 /// - [`Storage::list`] is unordered and holds every object that was finished before it began and not removed since.
 ///   Listing a folder that nothing was ever put into gives an empty list.
+/// - [`Object::modified`] and [`Storage::now`] are of one clock: an object's age is what lies between them. An object can be
+///   seen at once when it is of age zero, or not much later: what a prune may delete depends on it.
 /// - All calls may run at once, from several threads and processes.
 pub trait Storage: Send + Sync + fmt::Debug {
     /// Returns where this is, as a user would write it.
@@ -89,6 +94,9 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Removes an object. It stays removed when the call returns.
     fn remove(&self, name: &str) -> Result<()>;
+
+    /// Returns the time by the clock that [`Object::modified`] is of. It may be behind by as long as the call takes.
+    fn now(&self) -> Result<SystemTime>;
 
     /// Writes a whole object.
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {

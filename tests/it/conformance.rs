@@ -2,6 +2,7 @@
 
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use metastash::storage::local::LocalStorage;
 use metastash::storage::memory::MemoryStorage;
@@ -95,6 +96,26 @@ fn list_after_remove_does_not_show_the_object() {
         assert_eq!(kind(storage.read("packs/a")), ErrorKind::NotFound);
         storage.remove("packs/b").unwrap();
         assert_eq!(names(storage, "packs"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn object_is_as_old_as_its_name() {
+    on_every_storage(|storage| {
+        let mut object = storage.create().unwrap();
+        object.write(b"some").unwrap();
+        thread::sleep(Duration::from_millis(60));
+        let before = storage.now().unwrap();
+        thread::sleep(Duration::from_millis(20));
+        object.finish("marks/a").unwrap();
+        thread::sleep(Duration::from_millis(20));
+        storage.put("marks/b", b"").unwrap();
+        let listed = storage.list("marks").unwrap();
+        let of = |name: &str| listed.iter().find(|object| object.name == name).unwrap().modified;
+        assert!(before < of("a") && of("a") < of("b"), "what counts is when it was finished");
+        thread::sleep(Duration::from_millis(20));
+        assert!(of("b") < storage.now().unwrap());
+        assert_eq!(names(storage, "tmp"), Vec::<String>::new());
     });
 }
 

@@ -25,27 +25,28 @@ use crate::support::{
 
 /// What is done to a file.
 #[derive(Debug, Clone, Copy)]
-enum Harm {
+pub(crate) enum Harm {
     Flip(usize),
     CutTail(usize),
     CutHead(usize),
     Empty,
+    Zero,
     Delete,
 }
 
 /// A repository to be damaged, and what it was made of.
-struct Stage {
-    folder: TempDir,
-    storage: MemoryStorage,
-    taken: Vec<(Snapshot, View)>,
+pub(crate) struct Stage {
+    pub(crate) folder: TempDir,
+    pub(crate) storage: MemoryStorage,
+    pub(crate) taken: Vec<(Snapshot, View)>,
 }
 
 impl Stage {
-    fn source(&self) -> std::path::PathBuf {
+    pub(crate) fn source(&self) -> std::path::PathBuf {
         self.folder.path().join("source")
     }
 
-    fn names(&self, folder: &str) -> Vec<String> {
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
         self.storage.names().into_iter().filter(|name| name.starts_with(folder)).collect()
     }
 
@@ -58,21 +59,21 @@ impl Stage {
         format!("packs/{}", index.packs().iter().find(kinds).unwrap().id)
     }
 
-    fn documents_pack(&self) -> String {
+    pub(crate) fn documents_pack(&self) -> String {
         self.pack(|kinds| *kinds == BTreeSet::from([true]))
     }
 
-    fn trees_pack(&self) -> String {
+    pub(crate) fn trees_pack(&self) -> String {
         self.pack(|kinds| *kinds == BTreeSet::from([false]))
     }
 
-    fn shared_pack(&self) -> String {
+    pub(crate) fn shared_pack(&self) -> String {
         self.pack(|kinds| kinds.len() == 2)
     }
 }
 
 /// Two snapshots: the first with packs for documents and for trees, the second with one pack for both.
-fn stage() -> Stage {
+pub(crate) fn stage() -> Stage {
     let folder = scratch();
     let source = folder.path().join("source");
     for n in 0..24 {
@@ -95,7 +96,7 @@ fn stage() -> Stage {
     Stage { folder, storage, taken }
 }
 
-fn inflict(storage: &MemoryStorage, name: &str, harm: Harm) {
+pub(crate) fn inflict(storage: &MemoryStorage, name: &str, harm: Harm) {
     if let Harm::Delete = harm {
         return storage.remove(name).unwrap();
     }
@@ -104,22 +105,23 @@ fn inflict(storage: &MemoryStorage, name: &str, harm: Harm) {
         Harm::CutTail(left) => bytes.truncate(left),
         Harm::CutHead(cut) => drop(bytes.drain(..cut)),
         Harm::Empty => bytes.clear(),
+        Harm::Zero => bytes.fill(0),
         Harm::Delete => unreachable!("it was removed above"),
     });
 }
 
 /// Returns one of each harm, with flips spread over the file.
-fn harms(length: usize) -> Vec<Harm> {
+pub(crate) fn harms(length: usize) -> Vec<Harm> {
     let flips = (0..9).map(|n| Harm::Flip((length - 1) * 8 * n / 8 + n % 8));
     let cuts = [1, length / 2, length - 1];
     let cuts = cuts.into_iter().flat_map(|by| [Harm::CutTail(length - by), Harm::CutHead(by)]);
-    flips.chain(cuts).chain([Harm::Empty, Harm::Delete]).collect()
+    flips.chain(cuts).chain([Harm::Empty, Harm::Zero, Harm::Delete]).collect()
 }
 
 /// Returns which documents of which snapshots can't be read, and which snapshots can't be listed.
-type Unreadable = (BTreeSet<(Vec<u8>, SnapshotId)>, BTreeSet<SnapshotId>);
+pub(crate) type Unreadable = (BTreeSet<(Vec<u8>, SnapshotId)>, BTreeSet<SnapshotId>);
 
-fn unreadable(repo: &Repository, taken: &[Snapshot]) -> Unreadable {
+pub(crate) fn unreadable(repo: &Repository, taken: &[Snapshot]) -> Unreadable {
     let (mut documents, mut trees) = Unreadable::default();
     for snapshot in taken {
         match entries(repo, snapshot) {
@@ -256,7 +258,7 @@ fn damaged_configuration_is_refused() {
 }
 
 /// Enough small backups that an index segment is written.
-fn stage_with_segment() -> Stage {
+pub(crate) fn stage_with_segment() -> Stage {
     let folder = scratch();
     let source = folder.path().join("source");
     let (storage, repo) = create();

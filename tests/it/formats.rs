@@ -9,7 +9,11 @@ use metastash::model::hash::{IndexId, PackId, SnapshotId};
 use metastash::monitor::Silent;
 use metastash::ops::check::check;
 use metastash::ops::restore::Mode;
+use metastash::repo::codec::Codec;
 use metastash::repo::format::header::{self, FileKind};
+use metastash::repo::format::mark;
+use metastash::repo::losses::Loss;
+use metastash::repo::marks::Cause;
 use metastash::repo::snapshot::{Manifest, Reason, Snapshot};
 use metastash::repo::{self, Repository};
 use metastash::storage::Storage;
@@ -207,7 +211,11 @@ fn header_is_that_of_the_documentation() {
 #[test]
 fn files_begin_with_the_header_of_their_kind() {
     let storage = one_of_each();
+    open(&storage).mark(PackId::of(b""), Cause::Unused, 0).unwrap();
+    open(&storage).put_loss(&Loss { trees: [SnapshotId::of(b"")].into(), ..Loss::default() }).unwrap();
     for (folder, kind) in [
+        ("lost/", FileKind::Loss),
+        ("marks/", FileKind::Mark),
         ("config", FileKind::Config),
         ("packs/", FileKind::Pack),
         ("index/", FileKind::Index),
@@ -216,4 +224,20 @@ fn files_begin_with_the_header_of_their_kind() {
         let name = first_in(&storage, folder);
         assert!(storage.read(&name).unwrap().starts_with(&header::encode(kind)), "{name}");
     }
+}
+
+#[test]
+fn mark_is_that_of_the_documentation() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/format.md")).unwrap();
+    let file = mark::encode(PackId::of(b"a pack"), Cause::Repacked, 1_795_277_482_665, &Codec::new(3));
+    let lines: Vec<String> = file.chunks(16).zip((0..).step_by(16)).map(|(bytes, at)| xxd(at, bytes)).collect();
+    assert!(page.contains(&lines.join("\n")), "{}", lines.join("\n"));
+}
+
+/// Returns a line of bytes as `xxd` shows them.
+fn xxd(at: usize, bytes: &[u8]) -> String {
+    let pairs: Vec<String> =
+        bytes.chunks(2).map(|pair| pair.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    let shown = |byte: &u8| if (32..127).contains(byte) { char::from(*byte) } else { '.' };
+    format!("{at:08x}: {:39}  {}", pairs.join(" "), bytes.iter().map(shown).collect::<String>())
 }

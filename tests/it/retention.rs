@@ -79,7 +79,7 @@ fn rules() -> impl Strategy<Value = Policy> {
         let [last, hourly, daily, weekly, monthly, yearly] = counts;
         let within = hours.map(ToSpan::hours);
         let tags = tagged.then(|| ("k".to_owned(), "v".to_owned())).into_iter().collect();
-        Policy { last, hourly, daily, weekly, monthly, yearly, within, tags, zone: TimeZone::UTC }
+        Policy { last, hourly, daily, weekly, monthly, yearly, within, tags, ..Policy::new(TimeZone::UTC) }
     })
 }
 
@@ -102,7 +102,7 @@ proptest! {
             yearly: policy.yearly + more.yearly,
             within: policy.within.or(more.within),
             tags: [policy.tags.clone(), more.tags].concat(),
-            zone: TimeZone::UTC,
+            ..Policy::new(TimeZone::UTC)
         };
         let few = kept(&snapshots, &policy);
         let many = kept(&snapshots, &both);

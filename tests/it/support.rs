@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use metastash::endpoint::directory::DirectoryStore;
 use metastash::endpoint::{self, Facts, Listing, Reader, Source};
 use metastash::model::entry::{Entry, Stamp};
+use metastash::model::log::{LogChange, LogRecord};
 use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
 use metastash::monitor::{Monitor, Problem, Severity, Silent};
@@ -21,7 +22,8 @@ use metastash::ops::restore::{Allow, Mode, RestoreOptions, RestoreReport, restor
 use metastash::ops::{self, Author};
 use metastash::repo::config::{Config, GRACE_SECS};
 use metastash::repo::format::pack::FrameKind;
-use metastash::repo::snapshot::Snapshot;
+use metastash::repo::snapshot::{LogArchive, Manifest, Snapshot};
+use metastash::repo::writer::{Claims, Writer};
 use metastash::repo::{self, Repository};
 use metastash::storage::Storage;
 use metastash::storage::memory::MemoryStorage;
@@ -282,6 +284,27 @@ pub(crate) fn check_everything(repo: &Repository) -> CheckReport {
 pub(crate) fn assert_sound(repo: &Repository) {
     let report = check_everything(repo);
     assert!(!report.is_damaged(), "{report:?}");
+}
+
+/// Writes a snapshot that holds the same as another, and some records of a log.
+pub(crate) fn add_archive(repo: &Repository, like: &Snapshot) -> Snapshot {
+    let claims = Claims::begin(repo).unwrap();
+    let mut writer = Writer::begin(&claims).unwrap();
+    let record = LogRecord {
+        id: 7,
+        key: b"MODEL/x".to_vec(),
+        change: LogChange::Removed,
+        time_ms: 1_700_000_000_000,
+        version: None,
+        transaction: "unit".to_owned(),
+        operator: None,
+        instance: None,
+        project: None,
+    };
+    let chunks = vec![writer.put_log(vec![record]).unwrap()];
+    let archive = Some(LogArchive { after: 6, last: 7, is_complete: true, chunks });
+    let manifest = Manifest { time_ms: like.manifest.time_ms + 1, archive, ..like.manifest.clone() };
+    writer.commit(manifest).unwrap().snapshot
 }
 
 /// A store of which one document can't be read, whoever runs the test.

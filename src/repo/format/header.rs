@@ -26,6 +26,10 @@ pub enum FileKind {
     Config = b'C',
     /// An index segment.
     Index = b'I',
+    /// A list of what was found lost.
+    Loss = b'L',
+    /// A mark of a pack.
+    Mark = b'M',
     /// A pack.
     Pack = b'P',
     /// A snapshot.
@@ -37,6 +41,8 @@ impl FileKind {
         match self {
             Self::Config => "repository configuration",
             Self::Index => "index segment",
+            Self::Loss => "list of losses",
+            Self::Mark => "mark",
             Self::Pack => "pack",
             Self::Snapshot => "snapshot",
         }

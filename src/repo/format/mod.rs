@@ -9,6 +9,8 @@ pub mod header;
 pub mod index;
 pub mod leaf;
 pub mod log;
+pub mod loss;
+pub mod mark;
 pub mod pack;
 pub mod snapshot;
 pub mod tree;

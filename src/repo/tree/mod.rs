@@ -7,9 +7,11 @@
 
 mod compare;
 mod read;
+mod salvage;
 mod update;
 
 pub use compare::{Difference, differences};
+pub use salvage::Salvaged;
 pub use update::{TreeWriter, update};
 
 use super::format::pack::FrameKind;
@@ -113,14 +115,25 @@ impl Repository {
     /// # Errors
     /// When a node is missing or damaged.
     pub fn tree(&self, id: &ChunkId) -> Result<Tree> {
+        let (runs, projects) = self.tree_node(id)?;
+        let runs = runs.iter().map(|id| self.run(id)).collect::<Result<_>>()?;
+        Ok(Tree { id: *id, runs, projects })
+    }
+
+    /// Returns the ids of a tree's runs.
+    pub(super) fn tree_runs(&self, id: &ChunkId) -> Result<Vec<ChunkId>> {
+        Ok(self.tree_node(id)?.0)
+    }
+
+    /// Loads one run's list of leaves.
+    pub(super) fn run(&self, id: &ChunkId) -> Result<Run> {
         let raw = self.read_chunk(FrameKind::Trees, id)?;
-        let (runs, projects) =
-            format::tree::decode_tree(&raw).map_err(|e| Error::from_format(format!("tree {id}"), e))?;
-        let runs = runs.into_iter().map(|id| {
-            let raw = self.read_chunk(FrameKind::Trees, &id)?;
-            let leaves = format::tree::decode_run(&raw).map_err(|e| Error::from_format(format!("run {id}"), e))?;
-            Ok(Run { id, leaves })
-        });
-        Ok(Tree { id: *id, runs: runs.collect::<Result<_>>()?, projects })
+        let leaves = format::tree::decode_run(&raw).map_err(|e| Error::from_format(format!("run {id}"), e))?;
+        Ok(Run { id: *id, leaves })
+    }
+
+    fn tree_node(&self, id: &ChunkId) -> Result<(Vec<ChunkId>, Projects)> {
+        let raw = self.read_chunk(FrameKind::Trees, id)?;
+        format::tree::decode_tree(&raw).map_err(|e| Error::from_format(format!("tree {id}"), e))
     }
 }

@@ -51,7 +51,8 @@ fn forgotten_snapshot_is_listed_apart_and_put_back() {
         2 snapshots forgotten";
     assert_eq!(sandbox.done("snapshots --forgotten"), lines(expected));
     let (_, list) = sandbox.json("snapshots --forgotten");
-    assert_eq!((list.len(), list[0]["forgotten"].as_str().map(str::len)), (2, Some(24)));
+    assert_eq!(list.len(), 2);
+    assert!(list[0]["forgotten"].as_str().is_some_and(|time| time.ends_with('Z')), "{list:?}");
     sandbox.refused(
         "cat good:NOTES",
         1,

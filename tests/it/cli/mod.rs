@@ -16,6 +16,7 @@ mod mounts;
 mod names;
 mod native;
 mod nodes;
+mod prune;
 mod readme;
 mod restores;
 mod signals;

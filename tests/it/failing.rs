@@ -1,0 +1,213 @@
+//! The n-th call to the storage fails, whatever it is, for every n: once, or from then on. Whatever a prune or a repair
+//! makes of that, nothing is lost, and the same command then succeeds.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use metastash::monitor::Silent;
+use metastash::ops::prune::{PruneOptions, prune};
+use metastash::ops::repair::{RepairOptions, repair};
+use metastash::repo::Repository;
+use metastash::repo::config::GRACE_SECS;
+use metastash::repo::snapshot::Snapshot;
+use metastash::storage::memory::MemoryStorage;
+use metastash::storage::{Error, NewObject, Object, Result, Storage};
+
+use crate::damage::{Harm, inflict, stage, unreadable};
+use crate::support::{
+    Contents, assert_sound, back_up, contents, contents_of, create, open, scratch, settle, text, view, write,
+};
+
+/// Makes calls fail by their number.
+#[derive(Debug)]
+struct Failing {
+    storage: MemoryStorage,
+    calls: AtomicU64,
+    /// The number of the first call that fails.
+    first: u64,
+    /// How many fail.
+    count: u64,
+    /// Whether nothing can be written, as on a full disk.
+    is_full: bool,
+}
+
+impl Failing {
+    fn enter(&self, name: &str) -> Result<()> {
+        let n = self.calls.fetch_add(1, Ordering::SeqCst);
+        if n >= self.first && n - self.first < self.count {
+            return Err(Error::new("reach", name, io::Error::other("failed by the test")));
+        }
+        Ok(())
+    }
+}
+
+struct FailingObject<'a> {
+    failing: &'a Failing,
+    object: Box<dyn NewObject + 'a>,
+}
+
+impl NewObject for FailingObject<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.failing.enter("a new object")?;
+        self.object.write(bytes)
+    }
+
+    fn finish(self: Box<Self>, name: &str) -> Result<()> {
+        self.failing.enter(name)?;
+        if self.failing.is_full {
+            return Err(Error::new("write", name, io::ErrorKind::StorageFull.into()));
+        }
+        self.object.finish(name)
+    }
+}
+
+impl Storage for Failing {
+    fn location(&self) -> String {
+        self.storage.location()
+    }
+
+    fn create(&self) -> Result<Box<dyn NewObject + '_>> {
+        self.enter("a new object")?;
+        Ok(Box::new(FailingObject { failing: self, object: self.storage.create()? }))
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        self.enter(name)?;
+        self.storage.read(name)
+    }
+
+    fn read_range(&self, name: &str, offset: u64, length: usize) -> Result<Vec<u8>> {
+        self.enter(name)?;
+        self.storage.read_range(name, offset, length)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Object>> {
+        self.enter(folder)?;
+        self.storage.list(folder)
+    }
+
+    fn now(&self) -> Result<SystemTime> {
+        self.enter("the time")?;
+        self.storage.now()
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.enter(name)?;
+        self.storage.remove(name)
+    }
+}
+
+/// Does something with each of its calls failing in turn, and looks at what that left.
+fn fail_everywhere(storage: &MemoryStorage, act: impl Fn(&Repository), look: impl Fn(&MemoryStorage, &str)) -> u64 {
+    for count in [1, u64::MAX] {
+        for first in 0.. {
+            let storage = storage.fork();
+            let calls = AtomicU64::new(0);
+            let failing = Arc::new(Failing { storage: storage.clone(), calls, first, count, is_full: false });
+            if let Ok(repo) = Repository::open(Arc::<Failing>::clone(&failing)) {
+                act(&repo);
+            }
+            if failing.calls.load(Ordering::SeqCst) <= first {
+                if count == 1 {
+                    break;
+                }
+                return first;
+            }
+            look(&storage, &format!("call {first} and {} more", count - 1));
+        }
+    }
+    unreachable!("what is done ends")
+}
+
+fn assert_reads(storage: &MemoryStorage, taken: &[(Snapshot, Contents)], context: &str) {
+    let repo = open(storage);
+    assert_sound(&repo);
+    for (snapshot, expected) in taken {
+        assert!(contents(&repo, snapshot) == *expected, "{context}: snapshot {}", snapshot.id.short());
+    }
+}
+
+fn day(storage: &MemoryStorage) {
+    storage.clock().pass(Duration::from_secs(GRACE_SECS + 60));
+}
+
+#[test]
+fn prune_of_which_any_call_fails_loses_nothing_and_then_succeeds() {
+    let scratch = scratch();
+    let (storage, _) = create();
+    let mut taken = Vec::new();
+    for round in 0..9 {
+        for n in 0..3 {
+            write(scratch.path(), format!("p{n}/{}", round % 4), text(round * 31 + n, 1500));
+        }
+        settle();
+        let snapshot = back_up(scratch.path(), &open(&storage)).snapshot;
+        taken.push((snapshot, contents_of(&view(scratch.path()))));
+    }
+    for (snapshot, _) in taken.drain(..3) {
+        open(&storage).forget(&snapshot).unwrap();
+    }
+    day(&storage);
+    let act = |repo: &Repository| drop(prune(repo, &PruneOptions::default(), &Silent));
+    for phase in ["mark", "delete"] {
+        let calls = fail_everywhere(&storage, act, |storage, context| {
+            assert_reads(storage, &taken, context);
+            for _ in 0..3 {
+                let report = prune(&open(storage), &PruneOptions::default(), &Silent).unwrap();
+                assert!(report.damage.is_empty(), "{context}");
+                day(storage);
+            }
+            assert_reads(storage, &taken, context);
+            assert_eq!(storage.list("marks").unwrap(), [], "{phase}, {context}");
+        });
+        assert!(calls > 40, "{phase}: {calls}");
+        prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
+        day(&storage);
+    }
+}
+
+#[test]
+fn repair_of_which_any_call_fails_makes_nothing_worse_and_then_succeeds() {
+    let stage = stage();
+    inflict(&stage.storage, &stage.shared_pack(), Harm::Flip(8 * 700));
+    let taken = open(&stage.storage).snapshots().unwrap().snapshots;
+    let before = unreadable(&open(&stage.storage), &taken);
+    let act = |repo: &Repository| drop(repair(repo, &RepairOptions::default(), &Silent));
+    let calls = fail_everywhere(&stage.storage, act, |storage, context| {
+        assert_eq!(unreadable(&open(storage), &taken), before, "{context}");
+        repair(&open(storage), &RepairOptions::default(), &Silent).unwrap();
+        assert_eq!(unreadable(&open(storage), &taken), before, "{context}");
+    });
+    assert!(calls > 20, "{calls}");
+}
+
+#[test]
+fn prune_on_a_full_disk_deletes_what_is_due_before_it_writes() {
+    let scratch = scratch();
+    let (storage, _) = create();
+    let mut taken = Vec::new();
+    for round in 0..9 {
+        write(scratch.path(), "p/a", text(round, 1500));
+        settle();
+        taken.push((back_up(scratch.path(), &open(&storage)).snapshot, contents_of(&view(scratch.path()))));
+    }
+    prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
+    day(&storage);
+    // Something to copy, too.
+    for round in 20..29 {
+        write(scratch.path(), "p/a", text(round, 1500));
+        settle();
+        taken.push((back_up(scratch.path(), &open(&storage)).snapshot, contents_of(&view(scratch.path()))));
+    }
+    let before = storage.list("packs").unwrap().len();
+    let calls = AtomicU64::new(0);
+    let full = Failing { storage: storage.clone(), calls, first: u64::MAX, count: 0, is_full: true };
+    let result = prune(&Repository::open(Arc::new(full)).unwrap(), &PruneOptions::default(), &Silent);
+    assert!(result.is_err(), "{result:?}");
+    assert!(storage.list("packs").unwrap().len() <= before - 9, "there is room now");
+    assert_reads(&storage, &taken, "full");
+    prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
+    assert_reads(&storage, &taken, "with room");
+}
