@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use metastash::endpoint::spool::TEMPORARY_FILE;
 use metastash::endpoint::sql::{Fault, SqlError};
 use metastash::ops::migrate::Unfit;
 use metastash::{endpoint, ops, repo, storage};
@@ -224,7 +225,10 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<String> {
 
 fn hint_for_unfit(unfit: &Unfit) -> String {
     let hint = match unfit {
-        Unfit::AlreadyNew => "nothing is to be done; with `--skip-if-new` that is no failure",
+        Unfit::AlreadyNew => {
+            "nothing is to be done; with `--skip-if-new` that is no failure (of a database with tables of both generations, \
+             `--layout kylin-old` reads the old ones)"
+        }
         Unfit::Mixed { .. } => {
             "move the documents of one layout elsewhere: perhaps they are left over from a migration"
         }
@@ -319,6 +323,11 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
         }
         endpoint::Error::NotAsWritten { .. } => {
             "the server changed what it was given: look for triggers, character sets and limits, then run it again"
+        }
+        endpoint::Error::Io { path, source, .. }
+            if path == TEMPORARY_FILE && source.kind() == ErrorKind::StorageFull =>
+        {
+            "make room where temporary files lie, or name another directory for them with TMPDIR"
         }
         endpoint::Error::Io { source, .. } => match source.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "check the permissions of the store",

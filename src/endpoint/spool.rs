@@ -17,6 +17,9 @@ use crate::model::path::EntryPath;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Problem};
 
+/// What errors call the file.
+pub const TEMPORARY_FILE: &str = "a temporary file";
+
 /// A piece of a document that is handed on.
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -33,7 +36,7 @@ impl SpoolFile {
     /// # Errors
     /// When there can be none.
     pub fn new() -> Result<Self> {
-        let file = tempfile::tempfile().map_err(|e| Error::io("create", "a temporary file", e))?;
+        let file = tempfile::tempfile().map_err(|e| Error::io("create", TEMPORARY_FILE, e))?;
         Ok(Self { file, end: AtomicU64::new(0) })
     }
 
@@ -47,7 +50,7 @@ impl SpoolFile {
     /// # Errors
     /// When the file can't be written.
     pub fn write(&self, bytes: &[u8], start: u64) -> Result<()> {
-        self.file.write_all_at(bytes, start).map_err(|e| Error::io("write", "a temporary file", e))
+        self.file.write_all_at(bytes, start).map_err(|e| Error::io("write", TEMPORARY_FILE, e))
     }
 
     /// Appends bytes, and returns where they begin.
@@ -69,7 +72,7 @@ impl SpoolFile {
         content.resize(before + usize::try_from(length).expect("documents fit into memory"), 0);
         self.file.read_exact_at(&mut content[before..], start).map_err(|e| {
             content.truncate(before);
-            Error::io("read", "a temporary file", e)
+            Error::io("read", TEMPORARY_FILE, e)
         })
     }
 }
@@ -200,7 +203,7 @@ impl Spooled {
             return Ok(());
         }
         let what = format!("{} is not what was written", self.path);
-        Err(Error::Damaged { store: "a temporary file".to_owned(), what })
+        Err(Error::Damaged { store: TEMPORARY_FILE.to_owned(), what })
     }
 }
 

@@ -333,8 +333,11 @@ fn staging_folder(root: &Path, was_empty: bool) -> Result<(TempDir, Layout)> {
     {
         // Not so when the directory is a mount point, or what is above it is not ours to write.
         let is_here = |folder: &TempDir| device(folder.path()) == device(root).or_else(|| device(parent));
-        if let Some(folder) = within(parent).ok().filter(is_here) {
-            return Ok((folder, Layout::Whole));
+        match within(parent) {
+            Ok(folder) if is_here(&folder) => return Ok((folder, Layout::Whole)),
+            // Nor can there be anything within what does not exist.
+            Err(e) if !root.exists() => return Err(Error::io("write to", parent.display(), e)),
+            _ => {}
         }
     }
     let folder = within(root).map_err(|e| Error::io("write to", root.display(), e))?;

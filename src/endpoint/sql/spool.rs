@@ -4,7 +4,7 @@
 use std::io::{self, Read, Seek, Write};
 use std::sync::{Mutex, PoisonError};
 
-use crate::endpoint::spool::SpoolFile;
+use crate::endpoint::spool::{SpoolFile, TEMPORARY_FILE};
 use crate::endpoint::{Error, Result, StagingWriter};
 
 /// A document is held in memory up to this size until it is complete.
@@ -20,7 +20,7 @@ pub(super) struct Spool {
 }
 
 fn failed(error: io::Error) -> Error {
-    Error::io("write", "a temporary file", error)
+    Error::io("write", TEMPORARY_FILE, error)
 }
 
 impl Spool {

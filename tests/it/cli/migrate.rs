@@ -223,7 +223,8 @@ fn what_exists_is_never_overwritten() {
 fn other_layouts_and_levels_are_told() {
     let sandbox = with_old();
     sandbox.done("migrate old new");
-    let hint = "hint: nothing is to be done; with `--skip-if-new` that is no failure";
+    let hint = "hint: nothing is to be done; with `--skip-if-new` that is no failure (of a database with tables of both \
+                generations, `--layout kylin-old` reads the old ones)";
     let already = |place: &str| format!("error: [here]/{place} lies in the layout of 5.0.0 and later already\n{hint}");
     sandbox.refused("migrate new again", 14, &already("new"));
     let said = sandbox.done("migrate new again --skip-if-new");

@@ -6,6 +6,7 @@
 
 use crate::model::path::{EntryPath, escape};
 
+mod bind;
 mod document;
 mod examination;
 mod examine;
