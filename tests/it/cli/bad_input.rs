@@ -258,7 +258,7 @@ fn flags_that_contradict_each_other_or_are_unknown() {
         ),
         ("restore latest --store store --truncate", "error: unexpected argument '--truncate' found"),
         ("backup --store store --parent x", "error: unexpected argument '--parent' found"),
-        ("prune", "error: unrecognized subcommand 'prune'"),
+        ("bisect", "error: unrecognized subcommand 'bisect'"),
         ("ls", "error: the following required arguments were not provided:"),
         ("ls :NOTES", "error: invalid value ':NOTES' for '[SNAP[:PATH]]': a snapshot cannot be named by an empty text"),
         (
