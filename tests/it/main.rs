@@ -20,6 +20,7 @@ mod retention;
 mod roundtrip;
 mod sql;
 mod support;
+mod tar;
 mod way_out;
 mod writers;
 mod zip;

@@ -65,7 +65,7 @@ impl Archive {
         let mut archive = Self { store, origin, file, bytes, members, names, obstacles, problems };
         archive.read_headers(monitor)?;
         archive.sort().map_err(|what| archive.fault(what))?;
-        archive.pass_over(monitor);
+        archive.pass_over();
         Ok(archive)
     }
 
@@ -200,16 +200,14 @@ impl Archive {
         Ok(())
     }
 
-    /// Tells of what is neither document nor directory, and leaves it out.
-    fn pass_over(&mut self, monitor: &dyn Monitor) {
+    /// Leaves out what is neither document nor directory. Each scan tells of it.
+    fn pass_over(&mut self) {
         let mut members = std::mem::take(&mut self.members);
         for member in &members {
             let Kind::Other(what) = member.kind else { continue };
             let path = EntryPath::new(self.name(member)).expect("names were checked");
             let what = format!("is {what}, not a document; it is not followed and not kept");
-            let problem = Problem { severity: Severity::Skipped, path: path.to_string(), what };
-            monitor.problem(&problem);
-            self.problems.push(problem);
+            self.problems.push(Problem { severity: Severity::Skipped, path: path.to_string(), what });
             self.obstacles.push(path);
         }
         members.retain(|member| !matches!(member.kind, Kind::Other(_)));

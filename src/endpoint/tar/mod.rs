@@ -204,20 +204,19 @@ impl Source for TarStore {
 
     fn scan(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>> {
         let scan_ns = now_ns();
-        Ok(Box::new(TarListing::new(self.archive(monitor)?, scope, scan_ns)?))
+        let archive = self.archive(monitor)?;
+        // It may have been read before, by who only wanted to know what it is.
+        archive.problems.iter().for_each(|problem| monitor.problem(problem));
+        Ok(Box::new(TarListing::new(archive, scope, scan_ns)?))
     }
 }
 
 impl Target for TarStore {
     fn scan_target(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>> {
-        let scan_ns = now_ns();
-        let archive = match self.archive(monitor) {
-            Err(Error::NotFound { .. }) => return Ok(Box::new(TarListing::nothing(None))),
-            archive => archive?,
-        };
-        match TarListing::new(Arc::clone(&archive), scope, scan_ns) {
-            Err(Error::NoProject { .. }) => Ok(Box::new(TarListing::nothing(Some(archive)))),
-            listing => Ok(Box::new(listing?)),
+        match self.scan(scope, monitor) {
+            Err(Error::NotFound { .. }) => Ok(Box::new(TarListing::nothing(None))),
+            Err(Error::NoProject { .. }) => Ok(Box::new(TarListing::nothing(Some(self.archive(monitor)?)))),
+            listing => listing,
         }
     }
 

@@ -19,6 +19,7 @@ mod nodes;
 mod readme;
 mod restores;
 mod signals;
+mod tar;
 mod transfer;
 mod watch;
 
