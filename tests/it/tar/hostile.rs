@@ -10,7 +10,7 @@ use metastash::model::scope::Scope;
 use metastash::monitor::Silent;
 
 use super::{BLOCK, archive, entry, file, header, made, open, read_all, read_bytes, records};
-use crate::support::{noise, scratch};
+use crate::support::{Dice, noise, scratch};
 
 /// Asserts that an archive can't be read at all, and that these words are in the error.
 #[track_caller]
@@ -229,4 +229,42 @@ fn archive_that_changes_while_it_is_read_is_told() {
     assert_eq!(read_all(&store).unwrap().len(), 1, "it is read anew");
     fs::remove_file(&path).unwrap();
     assert!(matches!(store.scan(&Scope::System, &Silent), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn nothing_that_a_header_says_causes_a_panic() {
+    let long = [&b"n".repeat(300)[..], b"\0"].concat();
+    let whole = archive(&[
+        records(EntryType::XGlobalHeader, &[("comment", b"x")]),
+        made("d", EntryType::Directory, b""),
+        made("././@LongLink", EntryType::GNULongName, &long),
+        file("n", b"1"),
+        records(EntryType::XHeader, &[("path", b"d/a"), ("mtime", b"17.5"), ("size", b"3")]),
+        file("d/a", b"abc"),
+        made("link", EntryType::Symlink, b""),
+    ]);
+    let mut dice = Dice::new(6);
+    let mut accepted = 0;
+    for _ in 0..20_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=dice.below(3) {
+            // Mostly in what headers say, and mostly what numbers are made of.
+            let block = dice.below(bytes.len() / BLOCK) * BLOCK;
+            let most = if dice.below(4) == 0 { BLOCK } else { 160 };
+            let place = block + dice.below(most);
+            let values = [0, 0xff, b'7', b'/', b'.', b' ', 0x80, u8::try_from(dice.below(256)).unwrap()];
+            bytes[place] = values[dice.below(values.len())];
+            if dice.below(8) > 0 && bytes[block..][..BLOCK].iter().any(|byte| *byte != 0) {
+                let mut header = ::tar::Header::from_byte_slice(&bytes[block..][..BLOCK]).clone();
+                header.set_cksum();
+                bytes[block..][..BLOCK].copy_from_slice(header.as_bytes());
+            }
+        }
+        match TarStore::read_from(&bytes[..], "here", &Silent).and_then(|store| read_all(&store)) {
+            Ok(_) => accepted += 1,
+            Err(Error::Damaged { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(accepted > 100, "{accepted}: some changes do no harm");
 }
