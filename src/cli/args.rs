@@ -478,14 +478,15 @@ pub(crate) struct ExportArgs {
     // With --at alone what comes first is DEST: `place` tells the two apart.
     #[arg(value_name = "SNAP", required_unless_present = "at")]
     first: Option<PathBuf>,
-    /// Where to write it; must not exist yet
+    /// Where to write it; must not exist yet. `-` is standard output, for a tar
     #[arg(value_name = "DEST", required_unless_present = "at")]
     second: Option<PathBuf>,
     #[command(flatten)]
     pub at: AtArgs,
-    /// Files in folders, or a zip: DEST itself if its name ends in .zip, else one in the folder DEST
-    #[arg(long, value_enum, default_value_t = ExportFormat::Dir)]
-    pub format: ExportFormat,
+    /// Files in folders; a zip: DEST itself if its name ends in .zip, else one in the folder DEST; or a tar [default: what
+    /// the name of DEST ends in, .zip, .tar or .tar.zst, else dir]
+    #[arg(long, value_enum)]
+    pub format: Option<ExportFormat>,
     /// This project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
@@ -511,11 +512,16 @@ pub(crate) enum ExportFormat {
     Dir,
     /// A zip
     Zip,
+    /// A tar
+    Tar,
+    /// A tar, compressed with zstd
+    #[value(name = "tar.zst")]
+    TarZst,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The backup, or a folder of backups
+    /// The backup, or a folder of backups; `-` is a tar on standard input
     #[arg(value_name = "SRC")]
     pub source: PathBuf,
     /// Give the snapshot this name instead of that of the folder

@@ -116,6 +116,7 @@ pub(crate) fn is_interruption(error: &anyhow::Error) -> bool {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let output = error.downcast_ref::<std::io::Error>().or(match error.downcast_ref() {
         Some(ops::Error::Output(error)) => Some(error),
+        Some(ops::Error::Endpoint(endpoint::Error::Io { source, .. })) => Some(source),
         _ => None,
     });
     output.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
@@ -276,14 +277,17 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
     use std::io::ErrorKind;
     let hint = match error {
         endpoint::Error::NotFound { .. } => "name the directory of the store with `--store` or METASTASH_STORE",
-        endpoint::Error::NotADirectory { .. } => "name the directory or the metadata.zip that holds the store",
+        endpoint::Error::NotADirectory { .. } => "name the directory, the metadata.zip or the tar that holds the store",
         endpoint::Error::NoProject { .. } => {
             "`metastash ls SNAP` shows the projects of a snapshot as the first parts of paths"
         }
         endpoint::Error::Changed { .. } => "nothing was changed; run it again, best while nobody writes to the store",
         endpoint::Error::NotAFile { .. } => return None,
         endpoint::Error::ReadOnly { .. } => {
-            "restore to an empty directory, or write a new backup with `metastash export --format zip`"
+            "restore to an empty directory, or write a new backup with `metastash export`"
+        }
+        endpoint::Error::ZipWithin { .. } => {
+            "unpack it, and name the folder; or take the files as they are with `--layout plain`"
         }
         endpoint::Error::MixedLayouts { .. } => {
             "`--layout plain` backs it up with names as they are; or move the folders of one layout elsewhere"

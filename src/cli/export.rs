@@ -1,11 +1,15 @@
 //! `metastash export`
 
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use metastash::endpoint::location::{Reading, has_zip_name, open_target};
-use metastash::endpoint::{PLAIN, Target};
+use metastash::endpoint::directory::DirectoryStore;
+use metastash::endpoint::location::{Reading, has_zip_name, laid_out, open_target};
+use metastash::endpoint::tar::{Packing, TarOutput, TarStore};
+use metastash::endpoint::{Files, PLAIN, Target};
 use metastash::model::scope::Scope;
 use metastash::ops::export::{ExportReport, export};
 use metastash::platform::kylin::detect::ZIP_NAME;
@@ -14,25 +18,84 @@ use metastash::repo::snapshot::Snapshot;
 use serde_json::json;
 
 use super::args::{ExportArgs, ExportFormat, Global};
-use super::exit::{Code, Refusal};
+use super::exit::{Code, Refusal, Usage};
 use super::output::{Output, bytes, count, short};
 use super::progress::Progress;
 use super::{at, open};
 
+/// What stands for standard output.
+const STDOUT: &str = "-";
+
 pub(crate) fn run(args: &ExportArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    let (_, path) = args.place()?;
+    if path != Path::new(STDOUT) {
+        return export_to(args, global, output, progress);
+    }
+    let output = Output::on_stderr(global);
+    let result = export_to(args, global, &output, progress);
+    let finished = output.finish();
+    result.and_then(|code| finished.map(|()| code))
+}
+
+fn export_to(args: &ExportArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let began = Instant::now();
-    let repo = open::repository(global)?;
     let (named, path) = args.place()?;
+    let format = args.format.unwrap_or_else(|| ExportFormat::of_name(path));
+    if path == Path::new(STDOUT) {
+        refuse_stdout(format)?;
+    }
+    let repo = open::repository(global)?;
     let (snapshot, is_partial) =
         at::named_or_at(&repo, named.as_ref(), &args.at, args.project.as_ref(), global, output, progress)?;
     let scope = args.project.clone().unwrap_or_else(|| snapshot.manifest.scope.clone());
-    let destination = Destination::new(path, args.format, &snapshot)?;
+    let destination = Destination::new(path, format, &snapshot)?;
     let targets: Vec<&dyn Target> = destination.targets.iter().map(|target| &**target).collect();
     let report = export(&repo, &snapshot, &scope, &targets, progress)?;
     destination.finish()?;
     progress.clear();
     let code = show(&report, &snapshot, &scope, path, began.elapsed().as_secs_f64(), output)?;
     Ok(if is_partial { Code::Unread } else { code })
+}
+
+impl ExportFormat {
+    fn of_name(path: &Path) -> Self {
+        match Packing::of_name(path) {
+            Some(Packing::Plain) => Self::Tar,
+            Some(Packing::Zstd) => Self::TarZst,
+            None if has_zip_name(path) => Self::Zip,
+            None => Self::Dir,
+        }
+    }
+
+    fn packing(self) -> Option<Packing> {
+        match self {
+            Self::Tar => Some(Packing::Plain),
+            Self::TarZst => Some(Packing::Zstd),
+            Self::Dir | Self::Zip => None,
+        }
+    }
+}
+
+/// Refuses to write to standard output what can't go there.
+fn refuse_stdout(format: ExportFormat) -> Result<()> {
+    if format.packing().is_none() {
+        let message = "only a tar can be written to standard output: name a place, or say `--format tar` or `tar.zst`";
+        return Err(Usage(message.to_owned()).into());
+    }
+    if io::stdout().is_terminal() {
+        return Err(Usage("standard output is a terminal, and a tar is nothing to look at".to_owned()).into());
+    }
+    Ok(())
+}
+
+fn open_tar_target(path: &Path, packing: Packing) -> Result<Box<dyn Files>> {
+    if path != Path::new(STDOUT) {
+        refuse_existing(path)?;
+        return Ok(Box::new(TarStore::open_target(path, packing)?));
+    }
+    // As a file of its own: what others say on standard output does not wait in the same buffer.
+    let stdout = io::stdout().as_fd().try_clone_to_owned().context("cannot write to standard output")?;
+    Ok(Box::new(TarOutput::new(Box::new(std::fs::File::from(stdout)), "standard output", packing)))
 }
 
 /// Where an export goes.
@@ -45,7 +108,6 @@ struct Destination<'a> {
 
 impl<'a> Destination<'a> {
     fn new(path: &'a Path, format: ExportFormat, snapshot: &Snapshot) -> Result<Self> {
-        refuse_existing(path)?;
         let layout: Option<Layout> = match snapshot.manifest.layout.as_str() {
             PLAIN => None,
             name => Some(name.parse()?),
@@ -56,8 +118,14 @@ impl<'a> Destination<'a> {
         let zipped = layout.map(|layout| if layout == Layout::Old { layout } else { Layout::New(Level::Core) });
         let open =
             |path: &Path, layout| Ok::<_, anyhow::Error>(open_target(path, reading(layout), name(layout))?.store);
+        if let Some(packing) = format.packing() {
+            let targets = vec![laid_out(open_tar_target(path, packing)?, folder)];
+            return Ok(Self { path, aside: None, targets });
+        }
+        refuse_existing(path)?;
         if format == ExportFormat::Dir {
-            return Ok(Self { path, aside: None, targets: vec![open(path, folder)?] });
+            let targets = vec![laid_out(Box::new(DirectoryStore::open_target(path)?), folder)];
+            return Ok(Self { path, aside: None, targets });
         }
         if has_zip_name(path) {
             return Ok(Self { path, aside: None, targets: vec![open(path, zipped)?] });
@@ -86,7 +154,7 @@ impl<'a> Destination<'a> {
     fn finish(&self) -> Result<()> {
         let Some(aside) = &self.aside else { return Ok(()) };
         let (backup, beside) = (aside.path().join("backup"), aside.path().join("beside"));
-        let finish = || -> std::io::Result<()> {
+        let finish = || -> io::Result<()> {
             if beside.is_dir() {
                 for folder in std::fs::read_dir(&beside)? {
                     let folder = folder?;
@@ -150,7 +218,7 @@ fn show(
         "exported {}{of} of snapshot {} to {}: {}, {seconds:.2} s",
         count(report.documents, "document"),
         short(&snapshot.id),
-        path.display(),
+        if path == Path::new(STDOUT) { "standard output".to_owned() } else { path.display().to_string() },
         bytes(report.bytes),
     ))?;
     output.message(

@@ -1,12 +1,14 @@
 //! `metastash import`
 
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use metastash::endpoint::location::{Located, Reading, has_zip_name, open as open_store};
+use metastash::endpoint::location::{Located, Reading, has_zip_name, open as open_store, open_tar};
+use metastash::endpoint::tar::{Packing, TarStore};
 use metastash::endpoint::{self, PLAIN};
 use metastash::ops;
 use metastash::ops::backup::{BackupOptions, BackupReport, backup};
@@ -99,7 +101,7 @@ pub(crate) fn import(
     repo: &Repository,
     progress: &Progress<'_>,
 ) -> Result<Imported> {
-    let located = open_store(source, global.reading())?;
+    let located = located(source, global, progress)?;
     if located.store.layout() == PLAIN && global.reading() == Reading::Detect {
         let message = format!("{} is no backup of Kylin's metadata", source.display());
         let hint = "`--layout plain` takes the files as they are".to_owned();
@@ -126,31 +128,53 @@ pub(crate) fn import(
     Ok(if report.is_new { Imported::New(Box::new(report)) } else { Imported::Already(Box::new(report.snapshot)) })
 }
 
+/// What stands for standard input.
+const STDIN: &str = "-";
+
+fn located(source: &Path, global: &Global, progress: &Progress<'_>) -> Result<Located> {
+    if source != Path::new(STDIN) {
+        return Ok(open_store(source, global.reading())?);
+    }
+    if io::stdin().is_terminal() {
+        return Err(Usage("a tar is expected on standard input, which is a terminal".to_owned()).into());
+    }
+    let tar = TarStore::read_from(io::stdin().lock(), "standard input", progress)?;
+    Ok(Located { store: open_tar(tar, global.reading())?, place: None, connected: None })
+}
+
 /// Returns the backup at a path, or those in the folder there, the oldest first.
 fn sources(path: &Path, global: &Global) -> Result<Vec<PathBuf>> {
+    // What is compressed is unpacked when it is opened, and a pipe can be read once: they are opened when they are needed.
+    if path == Path::new(STDIN) || Packing::of_name(path).is_some() && path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
     match open_store(path, global.reading()) {
         Err(endpoint::Error::SeveralBackups { names, .. }) => Ok(names.iter().map(|name| path.join(name)).collect()),
         Ok(located) if located.store.layout() == PLAIN && path.is_dir() && global.reading() == Reading::Detect => {
-            let zips = zips_in(path).with_context(|| format!("cannot list {}", path.display()))?;
-            Ok(if zips.is_empty() { vec![path.to_owned()] } else { zips })
+            let archives = archives_in(path).with_context(|| format!("cannot list {}", path.display()))?;
+            Ok(if archives.is_empty() { vec![path.to_owned()] } else { archives })
         }
         result => result.map(|_| vec![path.to_owned()]).map_err(Into::into),
     }
 }
 
-fn zips_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn archives_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let paths = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
-    let mut zips: Vec<PathBuf> = paths.collect::<std::io::Result<_>>()?;
-    zips.retain(|path| has_zip_name(path) && path.is_file());
-    zips.sort_unstable();
-    Ok(zips)
+    let mut archives: Vec<PathBuf> = paths.collect::<io::Result<_>>()?;
+    archives.retain(|path| (has_zip_name(path) || Packing::of_name(path).is_some()) && path.is_file());
+    archives.sort_unstable();
+    Ok(archives)
 }
 
-/// Returns the name of the folder (or zip) that holds a backup, if it is one of those that Kylin gives.
+/// Returns the name of the folder (or archive) that holds a backup, if it is one of those that Kylin gives.
 fn backup_folder(path: &Path) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
     let names = path.ancestors().filter_map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
-    let mut stems = names.map(|name| name.strip_suffix(".zip").map(ToOwned::to_owned).unwrap_or(name));
+    let stem = |name: String| {
+        let end = [".zip", ".tar", ".tar.zst", ".tzst"].into_iter().find(|end| name.ends_with(end)).unwrap_or_default();
+        name[..name.len() - end.len()].to_owned()
+    };
+    let mut stems = names.map(stem);
     stems.find(|stem| backup_time(stem.as_bytes()).is_some())
 }
 
@@ -164,9 +188,13 @@ fn saved_ms(path: &Path, located: &Located) -> Result<i64> {
     if let Some(named) = named {
         return Ok(named);
     }
-    let place = located.place.as_deref().unwrap_or(Path::new(""));
-    let modified = std::fs::metadata(place).and_then(|metadata| metadata.modified());
-    let modified = modified.with_context(|| format!("cannot tell when {} was made", place.display()))?;
+    let modified = match located.place.as_deref() {
+        Some(place) => std::fs::metadata(place)
+            .and_then(|metadata| metadata.modified())
+            .with_context(|| format!("cannot tell when {} was made", place.display()))?,
+        // A pipe does not tell.
+        None => SystemTime::now(),
+    };
     let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,7 +1,7 @@
 //! What goes to standard output: text for people, or one JSON object a line.
 
 use std::cell::RefCell;
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, Write};
 
 use anyhow::Result;
 use indicatif::{BinaryBytes, HumanCount};
@@ -13,21 +13,30 @@ use serde_json::{Map, Value, json};
 
 use super::args::Global;
 
-/// Standard output.
+/// Standard output, or standard error where the former is for something else.
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
     verbose: bool,
-    stdout: RefCell<BufWriter<StdoutLock<'static>>>,
+    stdout: RefCell<BufWriter<Box<dyn Write>>>,
 }
 
 impl Output {
     pub(crate) fn new(global: &Global) -> Self {
+        Self::to(global, Box::new(io::stdout().lock()))
+    }
+
+    /// Says everything on standard error. [`Output::finish`] is up to the caller.
+    pub(crate) fn on_stderr(global: &Global) -> Self {
+        Self::to(global, Box::new(io::stderr()))
+    }
+
+    fn to(global: &Global, stream: Box<dyn Write>) -> Self {
         Self {
             json: global.json,
             quiet: global.quiet,
             verbose: global.verbose,
-            stdout: RefCell::new(BufWriter::new(io::stdout().lock())),
+            stdout: RefCell::new(BufWriter::new(stream)),
         }
     }
 

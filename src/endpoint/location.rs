@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use super::directory::{DirectoryStore, STAGING_PREFIX};
 use super::kylin::{KylinStore, ZippedFolder};
+use super::tar::{Packing, TarStore, starts_as_tar};
 use super::zip::ZipStore;
-use super::{Error, Files, PLAIN, Result, Target};
+use super::{Error, Files, PLAIN, Result, Source, Target};
 use crate::model::path::escape;
 use crate::platform::kylin::detect::{Detected, ZIP_NAME, detect};
 use crate::platform::kylin::layout::{CORE_FOLDER, Layout, Level};
@@ -36,27 +37,44 @@ pub struct Located {
 
 impl Located {
     fn new(files: Box<dyn Files>, place: PathBuf, layout: Option<Layout>) -> Self {
-        let store: Box<dyn Target> = match layout {
-            None => files,
-            Some(layout) => Box::new(KylinStore::new(files, layout)),
-        };
-        Self { store, place: Some(place), connected: None }
+        Self { store: laid_out(files, layout), place: Some(place), connected: None }
     }
 }
 
-/// Opens the store at a path, which must exist: a directory, a zip, or a folder that holds one.
+/// Returns files as a store that lies in a layout; nothing stands for names that are paths.
+pub fn laid_out(files: Box<dyn Files>, layout: Option<Layout>) -> Box<dyn Target> {
+    match layout {
+        None => files,
+        Some(layout) => Box::new(KylinStore::new(files, layout)),
+    }
+}
+
+/// Opens the store in a tar that was read from a stream.
+///
+/// # Errors
+/// When it is one that no layout fits.
+pub fn open_tar(tar: TarStore, reading: Reading) -> Result<Box<dyn Target>> {
+    let holds = tar_holds(&tar, reading)?;
+    Ok(laid_out(Box::new(tar), layout_of(reading, &holds)))
+}
+
+/// Opens the store at a path, which must exist: a directory, a zip or tar, or a folder that holds a zip.
 ///
 /// # Errors
 /// When there is none, or several, or one that no layout fits.
 pub fn open(path: &Path, reading: Reading) -> Result<Located> {
     let found = find(path, reading)?;
-    let layout = match (reading, found.holds) {
+    let layout = layout_of(reading, &found.holds);
+    Ok(Located::new(found.files, found.place, layout))
+}
+
+fn layout_of(reading: Reading, holds: &Holds) -> Option<Layout> {
+    match (reading, holds) {
         (Reading::Plain, _) => None,
         (Reading::Kylin(layout), _) => Some(layout),
-        (Reading::Detect, Holds::Documents(layout)) => Some(layout),
+        (Reading::Detect, Holds::Documents(layout)) => Some(*layout),
         (Reading::Detect, Holds::Other | Holds::Nothing) => None,
-    };
-    Ok(Located::new(found.files, found.place, layout))
+    }
 }
 
 /// Opens the store at a path to restore a snapshot of the layout called `wanted`. It need not exist; the directory above
@@ -105,9 +123,14 @@ enum Holds {
 
 fn find(path: &Path, reading: Reading) -> Result<FoundFiles> {
     if path.is_file() {
-        let is_zip = has_zip_name(path) || starts_as_zip(path).map_err(|e| Error::io("read", path.display(), e))?;
-        let no_zip = || Error::NotADirectory { store: path.display().to_string() };
-        return if is_zip { find_zip(path, reading) } else { Err(no_zip()) };
+        let failed = |e| Error::io("read", path.display(), e);
+        if has_zip_name(path) || starts_as_zip(path).map_err(failed)? {
+            return find_zip(path, reading);
+        }
+        if Packing::of_name(path).is_some() || starts_as_tar(path).map_err(failed)? {
+            return find_tar(path, reading);
+        }
+        return Err(Error::NotADirectory { store: path.display().to_string() });
     }
     let directory = DirectoryStore::open(path)?;
     let names = top_names(directory.root())?;
@@ -167,6 +190,11 @@ fn find_target(path: &Path, reading: Reading, wanted: Option<Layout>) -> Result<
         let holds = layout.map_or(Holds::Nothing, Holds::Documents);
         return Ok(FoundFiles { files: Box::new(zip), place, holds });
     }
+    if let Some(packing) = Packing::of_name(path) {
+        let tar = TarStore::open_target(path, packing)?;
+        let place = tar.path().unwrap_or(path).to_owned();
+        return Ok(FoundFiles { files: Box::new(tar), place, holds: Holds::Nothing });
+    }
     let directory = DirectoryStore::open_target(path)?;
     let place = directory.root().to_owned();
     Ok(FoundFiles { files: Box::new(directory), place, holds: Holds::Nothing })
@@ -198,6 +226,32 @@ fn find_zip(path: &Path, reading: Reading) -> Result<FoundFiles> {
     };
     let place = zip.path().to_owned();
     Ok(FoundFiles { files: Box::new(zip), place, holds })
+}
+
+fn find_tar(path: &Path, reading: Reading) -> Result<FoundFiles> {
+    let tar = TarStore::open(path)?;
+    let holds = tar_holds(&tar, reading)?;
+    let place = tar.path().unwrap_or(path).to_owned();
+    Ok(FoundFiles { files: Box::new(tar), place, holds })
+}
+
+fn tar_holds(tar: &TarStore, reading: Reading) -> Result<Holds> {
+    let names = tar.top_names()?;
+    let detected = match reading {
+        Reading::Detect => detect(names.iter().map(|(name, is_folder)| (&name[..], *is_folder))),
+        Reading::Plain | Reading::Kylin(_) => Detected::Nothing,
+    };
+    let has_zip = || tar.has([CORE_FOLDER, ZIP_NAME].join("/").as_bytes());
+    match detected {
+        Detected::Zip => Err(Error::ZipWithin { store: tar.location() }),
+        Detected::Documents(Layout::New(Level::Folder)) if has_zip()? => {
+            Err(Error::ZipWithin { store: tar.location() })
+        }
+        Detected::Documents(layout) => Ok(Holds::Documents(layout)),
+        Detected::Mixed => Err(Error::MixedLayouts { store: tar.location() }),
+        _ if names.is_empty() => Ok(Holds::Nothing),
+        Detected::Backups(_) | Detected::Nothing => Ok(Holds::Other),
+    }
 }
 
 /// Returns the names in a directory, each with whether it is a directory itself.

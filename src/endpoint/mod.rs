@@ -6,6 +6,7 @@ pub mod kylin;
 pub mod location;
 pub mod spool;
 pub mod sql;
+pub mod tar;
 pub mod zip;
 
 use std::cmp::Ordering;
@@ -27,7 +28,7 @@ pub enum Error {
         store: String,
     },
     /// There is something else than a store.
-    #[error("{store} is neither a directory nor a zip")]
+    #[error("{store} is neither a directory nor a zip or tar")]
     NotADirectory {
         /// What was taken for a store.
         store: String,
@@ -67,9 +68,17 @@ pub enum Error {
         path: String,
     },
     /// The store can be read only.
-    #[error("{store} can't be written: its documents are in a zip, and others beside it")]
+    #[error("{store} can't be written: {why}")]
     ReadOnly {
         /// The store.
+        store: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// There is a zip in a tar, where nobody looks into it.
+    #[error("{store} holds a metadata.zip, and documents are not read out of a zip in a tar")]
+    ZipWithin {
+        /// The tar.
         store: String,
     },
     /// There are documents of both layouts of Kylin.

@@ -25,6 +25,7 @@ mod roundtrip;
 mod scale;
 mod sql;
 mod support;
+mod tar;
 mod way_out;
 mod writers;
 mod zip;

@@ -52,7 +52,7 @@ impl Target for ZippedFolder {
     }
 
     fn begin<'a>(&'a self, _: &'a dyn Listing, _: &'a [Put]) -> Result<Box<dyn Staging + 'a>> {
-        Err(Error::ReadOnly { store: self.location() })
+        Err(Error::ReadOnly { store: self.location(), why: "its documents are in a zip, and others beside it" })
     }
 }
 

@@ -35,16 +35,16 @@ const ENTRIES_AT_ONCE: u64 = 4096;
 
 /// What tells a file from what it was: device, inode, size, modification and change time in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct State {
+pub(in crate::endpoint) struct State {
     device: u64,
-    pub(super) inode: u64,
+    pub(in crate::endpoint) inode: u64,
     size: u64,
-    pub(super) modified_ns: i64,
-    pub(super) changed_ns: i64,
+    pub(in crate::endpoint) modified_ns: i64,
+    pub(in crate::endpoint) changed_ns: i64,
 }
 
 impl State {
-    pub(super) fn of(metadata: &Metadata) -> Self {
+    pub(in crate::endpoint) fn of(metadata: &Metadata) -> Self {
         let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
         Self {
             device: metadata.dev(),
@@ -56,7 +56,7 @@ impl State {
     }
 
     /// Returns the state of what is at a path, without following a symlink; nothing if there is nothing.
-    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
+    pub(in crate::endpoint) fn at(path: &Path) -> io::Result<Option<Self>> {
         match path.symlink_metadata() {
             Ok(metadata) => Ok(Some(Self::of(&metadata))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

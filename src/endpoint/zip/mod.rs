@@ -18,12 +18,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use self::archive::{Archive, State};
+use self::archive::Archive;
 use self::scan::ZipListing;
 use self::write::ZipStaging;
 use super::{Error, Files, Listing, Names, Put, Result, Source, Staging, Target};
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Silent, Task};
+
+pub(in crate::endpoint) use self::archive::State;
 
 /// A zip of documents. The name of an entry is its path, but for one `/` that it may begin with.
 #[derive(Debug, Clone)]

@@ -30,7 +30,7 @@ fn store_that_is_empty() {
 #[test]
 fn store_that_is_a_file() {
     let sandbox = Sandbox::new();
-    let expected = "error: store/NOTES is neither a directory nor a zip\nhint: name the directory or the metadata.zip that holds the store";
+    let expected = "error: store/NOTES is neither a directory nor a zip or tar\nhint: name the directory, the metadata.zip or the tar that holds the store";
     sandbox.refused("backup --store store/NOTES", 1, expected);
     sandbox.done("backup --store store");
     sandbox.refused("restore latest --store store/NOTES", 1, expected);

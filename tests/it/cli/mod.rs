@@ -20,6 +20,7 @@ mod prune;
 mod readme;
 mod restores;
 mod signals;
+mod tar;
 mod transfer;
 mod watch;
 

@@ -118,3 +118,19 @@ fn read_only_repository() {
     sandbox.done("restore old --store store --repo r --no-checkpoint");
     assert_eq!(sandbox.read("store/NOTES"), "top\n");
 }
+
+#[test]
+fn export_to_a_full_disk_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let Some(_mount) = Mount::small(&sandbox.path("disk")) else { return };
+    fill(&sandbox.path("store/large"), 3 << 20);
+    sandbox.settle();
+    sandbox.done("backup --store store --label good");
+    for name in ["a.tar", "a.tar.zst"] {
+        let ran = sandbox.run(&format!("export good disk/{name}"));
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{}", ran.stderr);
+        assert!(ran.stderr.starts_with("error: cannot write "), "{}", ran.stderr);
+        assert!(ran.stderr.contains("hint: make room on the disk of the store"), "{}", ran.stderr);
+        assert_eq!(fs::read_dir(sandbox.path("disk")).unwrap().count(), 0);
+    }
+}
