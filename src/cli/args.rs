@@ -12,6 +12,7 @@ use metastash::platform::kylin::layout::{Layout, Level};
 use metastash::repo::snapshot::Reference;
 
 use super::exit::Usage;
+use super::find::FindArgs;
 use super::forget::ForgetArgs;
 use super::migrate::MigrateArgs;
 use super::values::{Place, Side, parse_label, parse_moment, parse_part, parse_path, parse_share, parse_tag};
@@ -121,6 +122,14 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  metastash cat latest:sales/model/orders.json\n  \
                             metastash cat sales/MODEL/orders --at 4711")]
     Cat(CatArgs),
+    /// Search snapshots for documents, by path and content
+    ///
+    /// In the latest snapshot, unless others are named. In several, each content of a document is a line, with the first and
+    /// the last snapshot that have it.
+    #[command(after_help = "Examples:\n  metastash find 'orders*'\n  \
+                            metastash find 'sales/MODEL/*' --pointer /status=BROKEN\n  \
+                            metastash find --content SSB.LINEORDER --all")]
+    Find(FindArgs),
     /// Show what became of one document: when, by whom, in which transaction
     ///
     /// From the records of the audit log that snapshots of a database keep; from the snapshots themselves where there are
@@ -241,6 +250,7 @@ impl Command {
             | Self::Undo(_)
             | Self::Check(_)
             | Self::Doctor(_)
+            | Self::Find(_)
             | Self::Export(_)
             | Self::Import(_)
             | Self::Migrate(_)

@@ -6,6 +6,7 @@ mod bad_input;
 mod damage;
 mod dropin;
 mod everyday;
+mod find;
 mod forget;
 mod guards;
 mod help;
