@@ -141,6 +141,7 @@ pub(crate) enum Command {
     /// Prints `+` for added, `-` for removed, `M` for changed content, `m` for changed permissions only.
     #[command(after_help = "Examples:\n  metastash diff latest~1 latest\n  \
                             metastash diff before-upgrade live --exit-code\n  \
+                            metastash diff before-upgrade --content --project sales\n  \
                             metastash diff --at 10:00")]
     Diff(DiffArgs),
     /// Put a snapshot's documents back into the store
@@ -257,7 +258,7 @@ impl Command {
             | Self::Forget(_)
             | Self::Watch(_)
             | Self::Metastore { .. } => true,
-            Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),
+            Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some() || args.content,
             Self::Ls(LsArgs { at, .. }) | Self::Cat(CatArgs { at, .. }) => at.at.is_some(),
             Self::Init | Self::Snapshots(_) | Self::Log(_) | Self::Stats | Self::Completions { .. } => false,
         }
@@ -370,6 +371,15 @@ pub(crate) struct DiffArgs {
     /// This project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
+    /// Show what differs in documents that changed: in JSON the values, in other texts the lines
+    #[arg(long)]
+    pub content: bool,
+    /// With --content, do not show differences of fields with this name either; may be repeated
+    #[arg(long, value_name = "FIELD", requires = "content")]
+    pub noise: Vec<String>,
+    /// With --content, show differences of fields that change with every write, such as `last_modified`, too
+    #[arg(long, requires = "content")]
+    pub no_noise: bool,
     /// Exit with 4 when there are differences
     #[arg(long)]
     pub exit_code: bool,

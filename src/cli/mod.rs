@@ -6,6 +6,7 @@ mod backup;
 mod browse;
 mod check;
 mod database;
+mod detail;
 mod diff;
 mod doctor;
 mod exit;

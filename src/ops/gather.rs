@@ -28,6 +28,9 @@ pub(super) fn gather<T: Send + Sync>(
     look: &(dyn Fn(usize, &[u8]) -> T + Sync),
     monitor: &dyn Monitor,
 ) -> Result<Vec<Gathered<T>>> {
+    if documents.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut made: Vec<OnceLock<Gathered<T>>> = documents.iter().map(|_| OnceLock::new()).collect();
     for (slot, document) in made.iter_mut().zip(documents) {
         if document.size > DOCUMENT_BYTES_MAX {
