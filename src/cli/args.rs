@@ -251,16 +251,17 @@ impl Command {
             | Self::Undo(_)
             | Self::Check(_)
             | Self::Doctor(_)
-            | Self::Find(_)
             | Self::Export(_)
             | Self::Import(_)
             | Self::Migrate(_)
             | Self::Forget(_)
             | Self::Watch(_)
             | Self::Metastore { .. } => true,
-            Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some() || args.content,
+            Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),
             Self::Ls(LsArgs { at, .. }) | Self::Cat(CatArgs { at, .. }) => at.at.is_some(),
-            Self::Init | Self::Snapshots(_) | Self::Log(_) | Self::Stats | Self::Completions { .. } => false,
+            Self::Init | Self::Snapshots(_) | Self::Find(_) | Self::Log(_) | Self::Stats | Self::Completions { .. } => {
+                false
+            }
         }
     }
 }

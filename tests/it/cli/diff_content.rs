@@ -107,3 +107,18 @@ fn diff_content_into_a_pipe_has_no_colours() {
     let output = sandbox.command("diff before after --content").env("TERM", "xterm").output().unwrap();
     assert!(!output.stdout.contains(&0x1b));
 }
+
+#[test]
+fn diff_content_goes_on_past_damage_and_tells_it() {
+    let sandbox = changed();
+    // Most of the largest pack is this document, as nothing makes it smaller.
+    let digits = |n: u32| blake3::hash(&n.to_le_bytes()).to_string();
+    sandbox.write("store/NOTES", &(0..500).map(digits).collect::<String>());
+    sandbox.settle();
+    sandbox.done("backup --store store");
+    super::find::damage_largest_pack(&sandbox);
+    let ran = sandbox.run("diff before latest --content --exit-code");
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("unread: NOTES: "), "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("M NOTES\nM bytes\n") && ran.stdout.contains("+ /new: [1.10]"), "{}", ran.stdout);
+}

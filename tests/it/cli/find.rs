@@ -132,13 +132,7 @@ fn find_goes_on_past_damage_and_tells_it() {
     sandbox.write("store/sales/model/later.json", &later);
     sandbox.settle();
     sandbox.done("backup --store store");
-    let packs = std::fs::read_dir(sandbox.path("meta_backups/packs")).unwrap().map(|entry| entry.unwrap().path());
-    let largest = packs.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    let mut bytes = std::fs::read(&largest).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0xff;
-    std::fs::set_permissions(&largest, std::fs::Permissions::from_mode(0o644)).unwrap();
-    std::fs::write(&largest, bytes).unwrap();
+    damage_largest_pack(&sandbox);
     for words in ["find --pointer /a", "find --pointer /a --all"] {
         let ran = sandbox.run(words);
         assert_eq!(ran.code, 3, "{words}: {}", ran.stderr);
@@ -146,4 +140,15 @@ fn find_goes_on_past_damage_and_tells_it() {
         assert!(ran.stdout.contains("sales/model/orders.json") && !ran.stdout.contains("later"), "{}", ran.stdout);
     }
     assert_eq!(sandbox.run("find later*").code, 0, "its content was not asked for");
+}
+
+/// Flips a byte in the middle of the largest pack, which is to be full of one document.
+pub(super) fn damage_largest_pack(sandbox: &Sandbox) {
+    let packs = std::fs::read_dir(sandbox.path("meta_backups/packs")).unwrap().map(|entry| entry.unwrap().path());
+    let largest = packs.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::set_permissions(&largest, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(&largest, bytes).unwrap();
 }
