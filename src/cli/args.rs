@@ -12,6 +12,7 @@ use metastash::platform::kylin::layout::{Layout, Level};
 use metastash::repo::snapshot::Reference;
 
 use super::exit::Usage;
+use super::find::FindArgs;
 use super::forget::ForgetArgs;
 use super::migrate::MigrateArgs;
 use super::prune::PruneArgs;
@@ -123,6 +124,14 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  metastash cat latest:sales/model/orders.json\n  \
                             metastash cat sales/MODEL/orders --at 4711")]
     Cat(CatArgs),
+    /// Search snapshots for documents, by path and content
+    ///
+    /// In the latest snapshot, unless others are named. In several, each content of a document is a line, with the first and
+    /// the last snapshot that have it.
+    #[command(after_help = "Examples:\n  metastash find 'orders*'\n  \
+                            metastash find 'sales/MODEL/*' --pointer /status=BROKEN\n  \
+                            metastash find --content SSB.LINEORDER --all")]
+    Find(FindArgs),
     /// Show what became of one document: when, by whom, in which transaction
     ///
     /// From the records of the audit log that snapshots of a database keep; from the snapshots themselves where there are
@@ -134,6 +143,7 @@ pub(crate) enum Command {
     /// Prints `+` for added, `-` for removed, `M` for changed content, `m` for changed permissions only.
     #[command(after_help = "Examples:\n  metastash diff latest~1 latest\n  \
                             metastash diff before-upgrade live --exit-code\n  \
+                            metastash diff before-upgrade --content --project sales\n  \
                             metastash diff --at 10:00")]
     Diff(DiffArgs),
     /// Put a snapshot's documents back into the store
@@ -266,7 +276,9 @@ impl Command {
             | Self::Metastore { .. } => true,
             Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),
             Self::Ls(LsArgs { at, .. }) | Self::Cat(CatArgs { at, .. }) => at.at.is_some(),
-            Self::Init | Self::Snapshots(_) | Self::Log(_) | Self::Stats | Self::Completions { .. } => false,
+            Self::Init | Self::Snapshots(_) | Self::Find(_) | Self::Log(_) | Self::Stats | Self::Completions { .. } => {
+                false
+            }
         }
     }
 }
@@ -377,6 +389,15 @@ pub(crate) struct DiffArgs {
     /// This project only
     #[arg(long, value_name = "NAME", value_parser = Scope::project)]
     pub project: Option<Scope>,
+    /// Show what differs in documents that changed: in JSON the values, in other texts the lines
+    #[arg(long)]
+    pub content: bool,
+    /// With --content, do not show differences of fields with this name either; may be repeated
+    #[arg(long, value_name = "FIELD", requires = "content")]
+    pub noise: Vec<String>,
+    /// With --content, show differences of fields that change with every write, such as `last_modified`, too
+    #[arg(long, requires = "content")]
+    pub no_noise: bool,
     /// Exit with 4 when there are differences
     #[arg(long)]
     pub exit_code: bool,

@@ -3,15 +3,18 @@
 use anyhow::Result;
 use metastash::model::entry::Entry;
 use metastash::model::scope::Scope;
-use metastash::ops::diff::{Change, Changed, diff_live, diff_snapshots};
+use metastash::ops::diff::{
+    Change, Changed, Detail, Noise, diff_live, diff_live_contents, diff_snapshots, diff_snapshots_contents,
+};
 use metastash::repo::Repository;
 use metastash::repo::snapshot::Snapshot;
 use serde_json::json;
 
 use super::args::{DiffArgs, Global};
 use super::browse::entry_fields;
+use super::detail::{is_noise_alone, message, show_detail};
 use super::exit::{Code, Usage};
-use super::output::{Output, path_fields};
+use super::output::{Colour, Output, path_fields};
 use super::progress::Progress;
 use super::values::Side;
 use super::{at, open, store};
@@ -20,12 +23,23 @@ pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &
     let repo = open::repository(global)?;
     let project = args.project.as_ref();
     let (before, after, is_partial) = sides(&repo, args, global, output, progress)?;
-    let show = |changed: Changed| show(&changed, output).map_err(metastash::ops::Error::Output);
+    let noise = if args.no_noise { Noise::none() } else { Noise::default() }.and(args.noise.iter().cloned());
+    let mut noisy = 0;
+    let show = |changed: Changed, detail: Option<Detail>| {
+        noisy += u64::from(detail.as_ref().is_some_and(is_noise_alone));
+        show(&changed, detail.as_ref(), output).map_err(metastash::ops::Error::Output)
+    };
     let (report, scope) = match &after {
         Side::Live => {
             let store = store::source_like(global, &before.manifest.layout)?.store;
             let scope = project.cloned().unwrap_or_else(|| before.manifest.scope.clone());
-            (diff_live(&repo, &before, &*store, &scope, progress, show)?, scope)
+            let report = if args.content {
+                diff_live_contents(&repo, &before, &*store, &scope, &noise, progress, show)?
+            } else {
+                let mut show = show;
+                diff_live(&repo, &before, &*store, &scope, progress, |changed| show(changed, None))?
+            };
+            (report, scope)
         }
         Side::Snapshot(reference) => {
             let after = open::snapshot_to_compare(&repo, reference, project, global)?;
@@ -33,17 +47,24 @@ pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &
                 Some(project) => project.clone(),
                 None => common_scope(&before, &after)?,
             };
-            (diff_snapshots(&repo, &before, &after, &scope, show)?, scope)
+            let report = if args.content {
+                diff_snapshots_contents(&repo, &before, &after, &scope, &noise, progress, show)?
+            } else {
+                let mut show = show;
+                diff_snapshots(&repo, &before, &after, &scope, |changed| show(changed, None))?
+            };
+            (report, scope)
         }
     };
     progress.clear();
     output.say(&format!(
-        "{}{} added, {} removed, {} changed, {} with other permissions{}",
+        "{}{} added, {} removed, {} changed{}, {} with other permissions{}",
         // Without this, a comparison that leaves out most of the store looks like one that found nothing.
         if scope == Scope::System { String::new() } else { format!("in {scope}: ") },
         report.added,
         report.removed,
         report.changed,
+        if noisy > 0 { format!(" ({noisy} in noise only)") } else { String::new() },
         report.mode,
         if report.directories > 0 { format!("; directories: {}", report.directories) } else { String::new() },
     ))?;
@@ -55,6 +76,7 @@ pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &
             "changed": report.changed,
             "mode": report.mode,
             "directories": report.directories,
+            "noise_only": args.content.then_some(noisy),
             "problems": report.problems,
             "project": scope.prefix().map(|name| String::from_utf8_lossy(name).into_owned()),
         }),
@@ -106,23 +128,23 @@ fn common_scope(before: &Snapshot, after: &Snapshot) -> Result<Scope> {
     }
 }
 
-fn show(changed: &Changed, output: &Output) -> std::io::Result<()> {
-    let (sign, word) = match changed.change {
-        Change::Added => ('+', "added"),
-        Change::Removed => ('-', "removed"),
-        Change::Changed => ('M', "changed"),
-        Change::Mode => ('m', "mode"),
+fn show(changed: &Changed, detail: Option<&Detail>, output: &Output) -> std::io::Result<()> {
+    let (sign, word, colour) = match changed.change {
+        Change::Added => ('+', "added", Colour::Green),
+        Change::Removed => ('-', "removed", Colour::Red),
+        Change::Changed => ('M', "changed", Colour::Yellow),
+        Change::Mode => ('m', "mode", Colour::Yellow),
     };
     let side = changed.after.as_ref().or(changed.before.as_ref());
     let slash = if side.is_some_and(|entry| entry.document().is_none()) { "/" } else { "" };
-    output.result(&format!("{sign} {}{slash}", changed.path))?;
-    if output.is_json() {
-        let mut fields = path_fields(&changed.path);
-        let side = |entry: &Option<Entry>| entry.as_ref().map(entry_fields);
-        fields.insert("change".to_owned(), json!(word));
-        fields.insert("before".to_owned(), json!(side(&changed.before)));
-        fields.insert("after".to_owned(), json!(side(&changed.after)));
-        output.message("difference", fields.into())?;
+    output.coloured_result(colour, &format!("{sign} {}{slash}", changed.path))?;
+    if !output.is_json() {
+        return detail.map_or(Ok(()), |detail| show_detail(detail, output));
     }
-    Ok(())
+    let mut fields = path_fields(&changed.path);
+    let side = |entry: &Option<Entry>| entry.as_ref().map(entry_fields);
+    fields.insert("change".to_owned(), json!(word));
+    fields.insert("before".to_owned(), json!(side(&changed.before)));
+    fields.insert("after".to_owned(), json!(side(&changed.after)));
+    message(fields, detail, output)
 }

@@ -6,11 +6,13 @@ mod backup;
 mod browse;
 mod check;
 mod database;
+mod detail;
 mod diff;
 mod doctor;
 mod exit;
 mod export;
 mod fetch;
+mod find;
 mod forget;
 mod import;
 mod log;
@@ -70,6 +72,7 @@ fn dispatch(cli: &Cli, output: &Output, progress: &Progress<'_>) -> anyhow::Resu
         Command::Snapshots(args) => snapshots::run(args, global, output),
         Command::Ls(args) => browse::ls(args, global, output, progress),
         Command::Cat(args) => browse::cat(args, global, output, progress),
+        Command::Find(args) => find::run(args, global, output, progress),
         Command::Log(args) => log::run(args, global, output),
         Command::Diff(args) => diff::run(args, global, output, progress),
         Command::Restore(args) => restore::run(args, global, output, progress),

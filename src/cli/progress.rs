@@ -72,6 +72,7 @@ impl Monitor for Progress<'_> {
             Task::Scan => ("listing", "{human_pos} entries"),
             Task::Store => ("storing", "{human_pos}/{human_len} documents"),
             Task::Compare => ("comparing", "{human_pos}/{human_len} documents"),
+            Task::Search => ("searching", "{human_pos}/{human_len} documents"),
             Task::Write => ("writing", "{human_pos}/{human_len} documents"),
             Task::Collect => ("reading", "{human_pos}/{human_len} snapshots"),
             Task::Repack => ("repacking", "{binary_bytes}/{binary_total_bytes}"),

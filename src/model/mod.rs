@@ -6,5 +6,6 @@ pub mod hash;
 pub mod log;
 pub mod merge;
 pub mod path;
+pub mod pointer;
 pub mod root;
 pub mod scope;

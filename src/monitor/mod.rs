@@ -12,6 +12,8 @@ pub enum Task {
     Store,
     /// Comparing documents by content; counts documents.
     Compare,
+    /// Looking for something in documents; counts documents.
+    Search,
     /// Writing documents to a target; counts documents.
     Write,
     /// Reading what snapshots refer to; counts snapshots.

@@ -82,7 +82,7 @@ impl<'a> Unread<'a> {
     }
 }
 
-fn too_large() -> std::io::Error {
+pub(super) fn too_large() -> std::io::Error {
     std::io::Error::other(format!("it is larger than {DOCUMENT_BYTES_MAX} bytes"))
 }
 
@@ -147,7 +147,7 @@ impl Documents for Live<'_> {
 }
 
 /// Reads a whole document, however large.
-fn read_whole(reader: &mut dyn Reader, n: usize, content: &mut Vec<u8>) -> endpoint::Result<()> {
+pub(super) fn read_whole(reader: &mut dyn Reader, n: usize, content: &mut Vec<u8>) -> endpoint::Result<()> {
     if let Outcome::Read(_) = reader.read(n, WHOLE_BYTES_MAX, content)? {
         return Ok(());
     }

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::model::pointer::{Pointer, index};
+
 /// How deep values may be nested. Kylin's are a dozen deep.
 const DEPTH_MAX: usize = 200;
 
@@ -89,6 +91,20 @@ impl Json {
             }
             Self::Scalar(scalar) => text.push_str(scalar),
         }
+    }
+
+    /// Returns the value at a place, if there is one.
+    pub fn at(&self, place: &Pointer) -> Option<&Self> {
+        place.parts().iter().try_fold(self, |json, part| match json {
+            Self::Object(fields) => fields.iter().find(|(name, _)| name == part).map(|(_, value)| value),
+            Self::Array(values) => values.get(index(part)?),
+            Self::Scalar(_) => None,
+        })
+    }
+
+    /// Returns a text as a value.
+    pub fn text(text: &str) -> Self {
+        Self::Scalar(serde_json::Value::from(text).to_string().into())
     }
 
     /// Tells whether two values mean the same, whatever the order of fields and the spelling of numbers and texts.
@@ -218,6 +234,18 @@ mod tests {
         ];
         for (one, other) in different {
             assert!(!parse(one).means(&parse(other)), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn values_are_found_by_pointers() {
+        let json = parse(r#"{"a/b":[1,{"~":"x"}],"":null,"1":true}"#);
+        let at = |pointer: &str| json.at(&pointer.parse().unwrap()).map(Json::to_bytes);
+        assert_eq!(at("/a~1b/1/~0"), Some(b"\"x\"".to_vec()));
+        assert_eq!((at("/"), at("/1")), (Some(b"null".to_vec()), Some(b"true".to_vec())));
+        assert_eq!(at(""), Some(json.to_bytes()));
+        for nowhere in ["/a~1b/2", "/a~1b/01", "/a~1b/-", "/b", "/1/0"] {
+            assert_eq!(at(nowhere), None, "{nowhere}");
         }
     }
 

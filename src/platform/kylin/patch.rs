@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::json::{Json, NoJson, put};
+use crate::model::pointer::index;
 
 /// How deep a value may be nested that a patch puts into a document.
 const DEPTH_MAX: usize = 200;
@@ -100,12 +101,6 @@ fn tokens(pointer: &str) -> Option<Vec<String>> {
         return Some(Vec::new());
     }
     Some(pointer.strip_prefix('/')?.split('/').map(|token| token.replace("~1", "/").replace("~0", "~")).collect())
-}
-
-/// Reads the place of a value in an array: digits, without a zero before others.
-fn index(token: &str) -> Option<usize> {
-    let is_plain = token == "0" || !token.starts_with('0') && token.bytes().all(|digit| digit.is_ascii_digit());
-    if is_plain { token.parse().ok() } else { None }
 }
 
 fn find<'j>(document: &'j mut Json, path: &[String]) -> Option<&'j mut Json> {

@@ -125,13 +125,18 @@ fn interrupted_commands_leave_nothing_half_done() {
 }
 
 #[test]
-fn interrupted_ls_ends_at_once() {
+fn interrupted_ls_and_find_end_at_once() {
     let sandbox = with_many(4000);
     sandbox.done("backup --store store");
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (words, signal, code) in [
+        ("ls --long latest", Signal::INT, 130),
+        ("ls --long latest", Signal::TERM, 143),
+        ("find * --content . --json", Signal::INT, 130),
+        ("find * --all --json", Signal::TERM, 143),
+    ] {
         // Nobody reads what it prints: it waits until it is stopped.
-        let (status, _) = stop(&sandbox, "ls --long latest", Duration::from_secs(1), signal);
-        assert_eq!(status.code(), Some(code));
+        let (status, _) = stop(&sandbox, words, Duration::from_secs(1), signal);
+        assert_eq!(status.code(), Some(code), "{words}");
     }
 }
 

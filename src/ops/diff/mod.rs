@@ -1,9 +1,18 @@
 //! Diff: what changed between two snapshots, or between a snapshot and a live store.
 
+mod arrays;
+mod contents;
+mod json;
+mod noise;
+
+pub use contents::{Detail, diff_live_contents, diff_snapshots_contents};
+pub use json::{JsonDifference, Step, compare};
+pub use noise::{DEFAULT_NOISE, Noise};
+
 use super::live::live_differences;
 use super::settle::scan_settled;
 use super::{Result, require_scope};
-use crate::endpoint::Source;
+use crate::endpoint::{Listing, Source};
 use crate::model::entry::Entry;
 use crate::model::merge::Pair;
 use crate::model::path::EntryPath;
@@ -11,7 +20,7 @@ use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Severity};
 use crate::repo::Repository;
 use crate::repo::snapshot::Snapshot;
-use crate::repo::tree::{Difference, differences};
+use crate::repo::tree::{Difference, Tree, differences};
 
 /// How an entry differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +102,26 @@ pub fn diff_live(
     live: &dyn Source,
     scope: &Scope,
     monitor: &dyn Monitor,
-    mut take: impl FnMut(Changed) -> Result<()>,
+    take: impl FnMut(Changed) -> Result<()>,
 ) -> Result<DiffReport> {
     let tree = repo.tree(&before.manifest.tree)?;
     require_scope(before, &tree, scope)?;
     let (listing, unsettled) = scan_settled(live, repo, false, monitor, || live.scan(scope, monitor))?;
+    diff_listing(repo, &tree, &*listing, unsettled, scope, monitor, take)
+}
+
+/// Compares a tree with the listing of a live store, of which so many documents could not be settled.
+fn diff_listing(
+    repo: &Repository,
+    tree: &Tree,
+    listing: &dyn Listing,
+    unsettled: u64,
+    scope: &Scope,
+    monitor: &dyn Monitor,
+    mut take: impl FnMut(Changed) -> Result<()>,
+) -> Result<DiffReport> {
     let mut report = DiffReport::default();
-    let found = live_differences(&*listing, repo.entries(&tree, scope), monitor, |pair| {
+    let found = live_differences(listing, repo.entries(tree, scope), monitor, |pair| {
         let pair = match pair {
             Pair::Left(live) => Pair::Right(live),
             Pair::Right(entry) => Pair::Left(entry),
