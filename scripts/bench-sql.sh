@@ -306,6 +306,8 @@ for kind in "${kinds[@]}"; do
         esac
         [[ $database == plain ]] && how=none || how=all
         "$load_sql" tree --compress "$how" "$(url_of "$kind" "$database")" "$tree" >"$work/log/load.$(column)"
+        # An empty audit log can't be followed.
+        change
         if [[ $kind == postgresql ]]; then sql "$kind" "$database" <<<'VACUUM ANALYZE'; fi
         write_reads "$kind" "$database"
     done
