@@ -114,6 +114,12 @@ impl Spool {
         Ok(())
     }
 
+    /// Hands over the paths so far, in no order.
+    pub fn each_path(&self, take: impl FnMut(&EntryPath)) {
+        let documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.iter().map(|document| &document.path).for_each(take);
+    }
+
     /// Returns the documents as a store that calls itself `location`. The problems are those of the store they come of.
     pub fn finish(self, location: String, layout: &'static str, problems: Vec<Problem>) -> SpoolStore {
         let mut documents = self.documents.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -89,7 +89,7 @@ pub(crate) fn run(args: &MigrateArgs, global: &Global, output: &Output, progress
     }
     let source = places::source(&args.source, global)?;
     if let Some(destination) = &destination {
-        places::refuse_within(&source, destination)?;
+        places::refuse_within(&source, destination, global)?;
         places::refuse_partial(&source, destination)?;
     }
     if let Some(note) = source.note() {
@@ -125,6 +125,7 @@ fn carry_out(
     match destination {
         None => {}
         Some(Destination::Files(path)) => {
+            places::refuse_long_names(migration, path)?;
             let target = open_target(path, Reading::Kylin(LAYOUT), LAYOUT.name())?;
             let target: &dyn Target = &*target.store;
             migration.write(target, progress)?;

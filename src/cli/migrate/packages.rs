@@ -40,6 +40,15 @@ pub(super) fn run(
         }
     };
     let mut worst = Code::Done;
+    for name in &packages.others {
+        output.result(&format!("{}: no zip, left out", name.display()))?;
+        output.message("left_out", serde_json::json!({"path": name.to_string_lossy()}))?;
+        worst = Code::Unread;
+    }
+    if args.strict && !packages.others.is_empty() {
+        let message = format!("{} holds something else than zips", packages.folder.display());
+        return Err(Refusal { message, hint: "take it away, or do without `--strict`".to_owned(), code: 14 }.into());
+    }
     for name in &packages.names {
         let within = || format!("cannot migrate {}", packages.folder.join(name).display());
         let source = places::source(packages.folder.join(name).as_os_str(), global)?;

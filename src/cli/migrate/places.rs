@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use metastash::endpoint::location::{Reading, has_zip_name, open as open_files};
 use metastash::endpoint::{self, PLAIN, Source, json_list};
 use metastash::model::scope::Scope;
-use metastash::ops::migrate::Origin;
+use metastash::ops::migrate::{Migration, Origin};
 use metastash::platform::kylin::database::is_database_url;
 use metastash::repo::Repository;
 use metastash::repo::snapshot::{Reference, Snapshot};
@@ -64,7 +64,7 @@ impl Found {
     /// Returns the folder with the zips below it, if it is one that holds nothing else of Kylin.
     pub(super) fn packages(&self) -> Result<Option<Packages>> {
         let Self::Store { folder: Some(folder), .. } = self else { return Ok(None) };
-        let mut names = Vec::new();
+        let (mut names, mut others) = (Vec::new(), Vec::new());
         let mut folders = vec![PathBuf::new()];
         while let Some(below) = folders.pop() {
             let within = folder.join(&below);
@@ -76,11 +76,14 @@ impl Found {
                     folders.push(name);
                 } else if kind.is_file() && has_zip_name(&name) {
                     names.push(name);
+                } else {
+                    others.push(name);
                 }
             }
         }
         names.sort_unstable();
-        let packages = Packages { folder: folder.clone(), names };
+        others.sort_unstable();
+        let packages = Packages { folder: folder.clone(), names, others };
         Ok(Some(packages).filter(|packages| !packages.names.is_empty()))
     }
 }
@@ -91,6 +94,8 @@ pub(super) struct Packages {
     pub folder: PathBuf,
     /// Their names below it, sorted.
     pub names: Vec<PathBuf>,
+    /// What else lies there, sorted: it is left out.
+    pub others: Vec<PathBuf>,
 }
 
 /// Where a migration goes.
@@ -180,8 +185,8 @@ fn refuse_existing(path: &Path) -> Result<()> {
         let message = format!("cannot write {}: there is no directory {}", path.display(), parent.display());
         return Err(Refusal { message, hint: "create it, or check the spelling".to_owned(), code: 1 }.into());
     }
-    let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    if is_empty || !path.exists() && !path.is_symlink() {
+    // Not an empty directory either: where it can't be replaced as a whole, a crash would leave a part of the result in it.
+    if !path.exists() && !path.is_symlink() {
         return Ok(());
     }
     Err(Refusal {
@@ -207,10 +212,32 @@ pub(super) fn refuse_partial(source: &Found, destination: &Destination) -> Resul
     .into())
 }
 
-/// Refuses a result inside the source, which the next run would take for a part of it, and the other way round.
-pub(super) fn refuse_within(source: &Found, destination: &Destination) -> Result<()> {
-    let (Found::Store { place: Some(place), .. }, Destination::Files(path)) = (source, destination) else {
+/// Longest name that file systems take, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Refuses to write names to a directory that no file can have: a zip or a snapshot can hold them.
+pub(super) fn refuse_long_names(migration: &Migration, path: &Path) -> Result<()> {
+    if has_zip_name(path) {
         return Ok(());
+    }
+    let names = migration.names();
+    match names.into_iter().find(|name| name.parts().any(|part| part.len() > NAME_BYTES_MAX)) {
+        None => Ok(()),
+        Some(name) => Err(Refusal {
+            message: format!("{name} has a part of more than {NAME_BYTES_MAX} bytes, which no file can be called"),
+            hint: "name a .zip or `snapshot:` as DEST".to_owned(),
+            code: 14,
+        }
+        .into()),
+    }
+}
+
+/// Refuses a result inside the source, which the next run would take for a part of it, and the other way round.
+pub(super) fn refuse_within(source: &Found, destination: &Destination, global: &Global) -> Result<()> {
+    let Found::Store { place: Some(place), .. } = source else { return Ok(()) };
+    let path = &match destination {
+        Destination::Files(path) => path.clone(),
+        Destination::Snapshot { .. } => open::repository_path(global)?,
     };
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let resolved = absolute.ancestors().find_map(|above| {
@@ -223,7 +250,7 @@ pub(super) fn refuse_within(source: &Found, destination: &Destination) -> Result
     }
     Err(Refusal {
         message: format!("{} lies inside the source {}", path.display(), place.display()),
-        hint: "name a place elsewhere: the result would be taken for a part of the source".to_owned(),
+        hint: "name a place elsewhere: the result would be taken for a part of the source by the next run".to_owned(),
         code: 14,
     }
     .into())

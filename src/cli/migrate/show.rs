@@ -3,7 +3,7 @@
 use anyhow::Result;
 use metastash::ops::migrate::{Migration, MigrationReport, Verification};
 use metastash::platform::kylin::doctor::{Fault, Rule};
-use metastash::platform::kylin::migrate::{Choice, Contested, Imbalance, UNMIGRATED};
+use metastash::platform::kylin::migrate::{Choice, Contested, Difference, Imbalance, UNMIGRATED};
 use serde_json::{Value, json};
 
 use super::places::Destination;
@@ -72,7 +72,13 @@ fn lines(report: &MigrationReport, output: &Output) -> Result<()> {
     report.kept.iter().try_for_each(|(name, what)| output.result(&format!("{name}: {what}")))?;
     let shown = report.lines(|line| {
         let show = || -> std::io::Result<()> {
-            output.detail(&format!("{}: {}", line.name, line.text))?;
+            let text = format!("{}: {}", line.name, line.text);
+            // What was computed otherwise is in the result no more.
+            if loses_text(&line.fields) {
+                output.result(&text)?;
+            } else {
+                output.detail(&text)?;
+            }
             if output.is_json() {
                 let mut fields = path_fields(&line.name);
                 fields.extend(as_fields(line.fields));
@@ -83,6 +89,12 @@ fn lines(report: &MigrationReport, output: &Output) -> Result<()> {
         show().map_err(metastash::ops::Error::Output)
     });
     Ok(shown?)
+}
+
+/// Tells whether something that a document says is not in the result.
+fn loses_text(fields: &Value) -> bool {
+    let remarks = fields["remarks"].as_array().map_or(&[][..], Vec::as_slice);
+    remarks.iter().any(|remark| remark["difference"] == Difference::ColumnText.name())
 }
 
 fn show_choice(choice: &Choice, output: &Output) -> Result<()> {
@@ -149,14 +161,18 @@ fn show_imbalance(imbalance: &Imbalance, output: &Output) -> Result<()> {
 /// Says what is to be done before Kylin sees the result.
 fn advice(report: &MigrationReport, destination: Option<&Destination>, output: &Output) -> Result<()> {
     if !report.kept.is_empty() {
-        let at = match destination {
-            Some(Destination::Files(path)) => path.join(UNMIGRATED).display().to_string(),
-            _ => UNMIGRATED.to_owned(),
+        let documents = count(report.kept.len() as u64, "document");
+        let kept = match destination {
+            Some(Destination::Files(path)) => format!(
+                "{}: move that elsewhere before Kylin reads the rest, which it refuses to beside it",
+                path.join(UNMIGRATED).display()
+            ),
+            _ => format!(
+                "{UNMIGRATED}: a database has no place for that; from a folder move it elsewhere before Kylin reads the rest, \
+                 which it refuses to beside it"
+            ),
         };
-        output.say(&format!(
-            "{} not migrated, but kept in {at}: move that elsewhere before Kylin reads the rest, which it refuses to beside it",
-            count(report.kept.len() as u64, "document")
-        ))?;
+        output.say(&format!("{documents} not migrated, but kept in {kept}"))?;
     }
     if report.faults.iter().any(|fault| fault.rule == Rule::DuplicateUuid) {
         output.say("a database refuses documents of a type with one `uuid`: `--fresh-uuids` gives tables and the like new ones")?;

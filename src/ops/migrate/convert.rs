@@ -1,16 +1,20 @@
 //! The two passes over a source: what must be known of all of it, then the conversion of each document.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-use super::MigrateOptions;
+use serde_json::Value;
+
 use super::origin::Opened;
 use super::report::{Lines, reason_of, text_of};
+use super::{LAYOUT, MigrateOptions};
 use crate::endpoint::spool::Spool;
 use crate::model::path::EntryPath;
 use crate::monitor::{Monitor, Problem};
 use crate::ops::documents::{Met, Taker, Unread};
 use crate::ops::{Error, Result};
-use crate::platform::kylin::migrate::{Account, Keys, Options, Rule, Survey, rule_of};
+use crate::platform::kylin::migrate::{Account, Keys, Options, Rule, Survey, kept_instead, rule_of};
 
 /// The first pass.
 pub(super) fn survey(source: &Opened<'_>, options: &Options, monitor: &dyn Monitor) -> Result<Keys> {
@@ -66,10 +70,90 @@ pub(super) struct Counted {
     pub kept: Vec<(EntryPath, String)>,
 }
 
+/// Documents that are kept instead of being converted, since others have the places they would have.
+type Displaced = BTreeMap<EntryPath, Rival>;
+
+/// Who has the place of a document.
+struct Rival {
+    /// The name of the place, in the new layout.
+    place: String,
+    /// The document that has it.
+    by: EntryPath,
+}
+
+impl Conversion {
+    /// Returns which documents want a place that another one has. Names of projects, tables and users may hold dots, so that
+    /// documents of several projects may come to one name; who would win? Of those that want a place the first in the order
+    /// of names has it, and before it one that became several.
+    fn displaced(&self) -> Result<Displaced> {
+        // There may be millions: names are looked at only where their hashes are the same.
+        let hasher = RandomState::new();
+        let mut hashes = Vec::new();
+        self.spool.each_path(|path| hashes.extend(LAYOUT.name_of(path).map(|name| hasher.hash_one(name))));
+        hashes.sort_unstable();
+        let twice: HashSet<u64> = hashes.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+        let (mut met, mut wanted) = (BTreeSet::new(), BTreeSet::new());
+        self.spool.each_path(|path| {
+            if let Some(name) = LAYOUT.name_of(path).filter(|name| twice.contains(&hasher.hash_one(name)))
+                && !met.insert(name.clone())
+            {
+                wanted.insert(name.to_string());
+            }
+        });
+        let mut displaced = Displaced::new();
+        if wanted.is_empty() {
+            return Ok(displaced);
+        }
+        let mut rivals: BTreeMap<String, Vec<(bool, EntryPath)>> = BTreeMap::new();
+        self.lines.each(|line| {
+            let to = &line.fields["to"];
+            let all = to.as_array().map_or(std::slice::from_ref(to), Vec::as_slice);
+            for place in all.iter().filter_map(Value::as_str).filter(|place| wanted.contains(*place)) {
+                rivals.entry(place.to_owned()).or_default().push((!to.is_array(), line.name.clone()));
+            }
+            Ok(())
+        })?;
+        for (place, mut rivals) in rivals {
+            rivals.sort_unstable();
+            let by = rivals.first().map(|(_, name)| name.clone());
+            for (_, name) in rivals.into_iter().skip(1) {
+                displaced.extend(by.clone().map(|by| (name, Rival { place: place.clone(), by })));
+            }
+        }
+        match displaced.is_empty() {
+            // One document that comes to the same place twice would be a fault of ours.
+            true => Err(Error::NotMigrated {
+                document: wanted.into_iter().next().unwrap_or_default(),
+                why: "it would be there twice".to_owned(),
+            }),
+            false => Ok(displaced),
+        }
+    }
+}
+
 /// The second pass.
 pub(super) fn convert(
     source: &Opened<'_>,
     keys: &Keys,
+    options: &MigrateOptions,
+    monitor: &dyn Monitor,
+) -> Result<Conversion> {
+    let mut displaced = Displaced::new();
+    loop {
+        let conversion = convert_but(source, keys, &displaced, options, monitor)?;
+        let more = conversion.displaced()?;
+        if more.is_empty() {
+            return Ok(conversion);
+        }
+        // That is seldom, and all is converted anew without them.
+        displaced.extend(more);
+    }
+}
+
+fn convert_but(
+    source: &Opened<'_>,
+    keys: &Keys,
+    displaced: &Displaced,
     options: &MigrateOptions,
     monitor: &dyn Monitor,
 ) -> Result<Conversion> {
@@ -81,6 +165,7 @@ pub(super) fn convert(
         Box::new(Converter {
             source,
             keys,
+            displaced,
             is_strict: options.strict,
             spool: &spool,
             lines: &lines,
@@ -100,6 +185,7 @@ pub(super) fn convert(
 struct Converter<'a> {
     source: &'a Opened<'a>,
     keys: &'a Keys,
+    displaced: &'a Displaced,
     is_strict: bool,
     spool: &'a Spool,
     lines: &'a Lines,
@@ -111,7 +197,10 @@ impl Taker for Converter<'_> {
     fn take(&mut self, met: &Met<'_>, content: Option<&[u8]>) -> Result<()> {
         let name = self.source.name_of(met.path);
         let content = content.unwrap_or_default();
-        let converted = self.keys.convert(&name, content, met.time_ns);
+        let converted = match self.displaced.get(&name) {
+            Some(Rival { place, by }) => kept_instead(&name, content, met.time_ns, place, by),
+            None => self.keys.convert(&name, content, met.time_ns),
+        };
         if converted.fate.is_problem() {
             let what = text_of(&converted.fate);
             if self.is_strict {

@@ -23,7 +23,6 @@ pub(super) fn examine_result(
 ) -> Result<(SpoolStore, MigrationReport)> {
     let Conversion { source, store, spool, lines, unread, counted } = conversion;
     let result = spool.finish(format!("migration of {store}"), LAYOUT.name(), unread.clone());
-    require_single(&result)?;
     let listing = result.scan(&Scope::System, monitor)?;
     let as_it_is = |_: &EntryPath, _: &[u8]| None;
     let (account, faults, lost) = examine_new(&Live::new(&*listing), counted.account, &as_it_is, monitor)?;
@@ -43,19 +42,6 @@ pub(super) fn examine_result(
         lines,
     };
     Ok((result, report))
-}
-
-/// Checks that no two documents of the result have one name: who would win?
-fn require_single(result: &SpoolStore) -> Result<()> {
-    let mut names: Vec<EntryPath> = result.paths().filter_map(|path| LAYOUT.name_of(path)).collect();
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        None => Ok(()),
-        Some(pair) => {
-            let why = "several documents would become this one".to_owned();
-            Err(Error::NotMigrated { document: pair[0].to_string(), why })
-        }
-    }
 }
 
 /// Returns what a document is to be counted as, if not as it is.

@@ -18,6 +18,7 @@ use super::export::empty_listing;
 use super::{Error, Result};
 use crate::endpoint::Target;
 use crate::endpoint::spool::SpoolStore;
+use crate::model::path::EntryPath;
 use crate::monitor::{Monitor, Task};
 use crate::platform::kylin::layout::{Layout, Level};
 use crate::platform::kylin::migrate::{Options, Refusal};
@@ -94,6 +95,11 @@ impl Migration {
     /// Returns how many documents the result has, and how many bytes.
     pub fn totals(&self) -> (u64, u64) {
         self.result.totals()
+    }
+
+    /// Returns the names that the result has in files.
+    pub fn names(&self) -> Vec<EntryPath> {
+        self.result.paths().filter_map(|path| LAYOUT.name_of(path)).collect()
     }
 
     /// Writes the result to a target that holds nothing.

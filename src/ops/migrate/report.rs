@@ -122,7 +122,7 @@ impl Lines {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).sort_unstable();
     }
 
-    fn each(&self, mut take: impl FnMut(Line) -> Result<()>) -> Result<()> {
+    pub(super) fn each(&self, mut take: impl FnMut(Line) -> Result<()>) -> Result<()> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let mut record = Vec::new();
         for (name, start, length) in table.iter() {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::canonical::{Columns, canonical, learn, split, with_ids};
+use super::canonical::{Canonical, Columns, canonical, learn, split, with_ids};
 use super::examine::{examine_new, examine_result, is_kept};
 use super::origin::{Opened, Origin};
 use super::report::MigrationReport;
@@ -185,11 +185,15 @@ struct Comparer<'a, 's> {
 
 impl Taker for Comparer<'_, '_> {
     fn take(&mut self, met: &Met<'_>, content: Option<&[u8]>) -> Result<()> {
-        let Some(name) = LAYOUT.name_of(met.path).filter(|name| !is_kept(name)) else { return Ok(()) };
+        let Some(name) = LAYOUT.name_of(met.path) else { return Ok(()) };
         if name.as_bytes() == b"kylin.properties" || name.name() == b".DS_Store" {
             return Ok(());
         }
-        let canonical = canonical(&name, content.unwrap_or_default(), self.columns);
+        let content = content.unwrap_or_default();
+        let canonical = match is_kept(&name) {
+            true => as_it_is(&name, content),
+            false => canonical(&name, content, self.columns),
+        };
         let side = self.side as usize;
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = all.entry(canonical.key).or_default();
@@ -202,10 +206,19 @@ impl Taker for Comparer<'_, '_> {
     }
 }
 
+/// What was kept is compared byte by byte.
+fn as_it_is(name: &EntryPath, content: &[u8]) -> Canonical {
+    let hash = blake3::hash(content);
+    let digest = u128::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"));
+    Canonical { key: name.to_string(), digest }
+}
+
 fn deviations(seen: BTreeMap<String, Seen>) -> Vec<Deviation> {
     let deviation = |seen: Seen| {
         let [expected, found] = seen.counts;
         let kind = match () {
+            // It has perhaps been moved elsewhere, as it must be.
+            () if expected > found && seen.name.as_ref().is_some_and(is_kept) => return None,
             () if expected > found => Kind::Missing,
             () if expected < found => Kind::Surplus,
             () if seen.digests[0] != seen.digests[1] => Kind::Different,

@@ -188,7 +188,7 @@ fn what_exists_is_never_overwritten() {
     sandbox.write("new/MODEL/x.json", "{}");
     sandbox.write("new.zip", "PK");
     fs::create_dir(sandbox.path("empty")).unwrap();
-    for name in ["new", "new.zip", "old"] {
+    for name in ["new", "new.zip", "old", "empty"] {
         sandbox.refused(
             &format!("migrate old {name}"),
             14,
@@ -208,7 +208,7 @@ fn what_exists_is_never_overwritten() {
         "migrate old old/new",
         14,
         "error: old/new lies inside the source [here]/old
-         hint: name a place elsewhere: the result would be taken for a part of the source",
+         hint: name a place elsewhere: the result would be taken for a part of the source by the next run",
     );
     sandbox.refused(
         "migrate old postgresql://u:secret@h/db",
@@ -216,7 +216,6 @@ fn what_exists_is_never_overwritten() {
         "error: a migration does not write to a database itself
          hint: migrate to `snapshot:LABEL`, look at it, then `metastash restore LABEL --store …` into the database",
     );
-    sandbox.done("migrate old empty");
 }
 
 #[test]
@@ -547,4 +546,101 @@ fn identical_pairs(folder: &Path) -> Vec<String> {
     let rows = rows.filter(|row| row.len() > 6 && row[6].starts_with("identical"));
     // JSON lists are no stores.
     rows.map(|row| row[1].to_owned()).filter(|name| !name.starts_with("json_list_")).collect()
+}
+
+/// Writes a document of an old store.
+fn put(sandbox: &Sandbox, name: &str, content: &str) {
+    let path = sandbox.path("old").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn dotted_names_of_two_projects_come_to_one_key_and_both_are_kept() {
+    let sandbox = with_old();
+    let table = r#"{"uuid":"1","name":"c","database":"b"}"#;
+    put(&sandbox, "a/table/b.c.json", table);
+    put(&sandbox, "a.b/table/c.json", table);
+    let ran = sandbox.run("migrate old new");
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    let found = contents(&sandbox.path("new"));
+    assert!(found.contains_key("TABLE_INFO/a.b.c.json"));
+    let kept: Vec<_> = found.iter().filter(|(name, _)| name.starts_with("_unmigrated/")).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(kept[0].1, table.as_bytes());
+    let line = "a.b/table/c.json: broken: it would be TABLE_INFO/a.b.c.json, which a/table/b.c.json is already";
+    assert!(ran.stdout.contains(line), "{}", ran.stdout);
+    let strict = sandbox.run("migrate old strict --strict");
+    assert_eq!(strict.code, 14);
+    assert!(!sandbox.path("strict").exists());
+}
+
+#[test]
+fn verify_compares_what_was_kept_byte_by_byte_and_does_not_miss_it() {
+    let sandbox = with_old();
+    put(&sandbox, "sales/table/SHOP.BROKEN.json", "[");
+    assert_eq!(sandbox.run("migrate old new").code, 3);
+    assert_eq!(sandbox.run("migrate --verify old new").code, 0);
+    let kept = sandbox.path("new/_unmigrated/sales/table/SHOP.BROKEN.json");
+    fs::write(&kept, "x").unwrap();
+    let ran = sandbox.run("migrate --verify old new");
+    assert_eq!(
+        (ran.code, ran.stdout.contains("_unmigrated/sales/table/SHOP.BROKEN.json")),
+        (4, true),
+        "{}",
+        ran.stdout
+    );
+    fs::remove_dir_all(sandbox.path("new/_unmigrated")).unwrap();
+    assert_eq!(sandbox.run("migrate --verify old new").code, 0, "it was to be moved elsewhere");
+}
+
+#[test]
+fn a_repository_inside_the_source_is_refused() {
+    let sandbox = with_old();
+    let before = contents(&sandbox.path("old"));
+    let ran = sandbox.run("migrate old snapshot:a --repo old/repo");
+    assert_eq!(ran.code, 14, "{}", ran.stderr);
+    assert!(ran.stderr.contains("lies inside the source"), "{}", ran.stderr);
+    assert!(contents(&sandbox.path("old")) == before);
+}
+
+#[test]
+fn names_that_no_file_can_have_go_into_a_zip() {
+    let sandbox = with_old();
+    // 255 bytes are a name; the suffix it gets makes it too long.
+    put(&sandbox, &format!("_global/user/{}", "u".repeat(255)), r#"{"username":"u","uuid":"1"}"#);
+    let ran = sandbox.run("migrate old new");
+    assert_eq!(ran.code, 14, "{}", ran.stderr);
+    assert!(ran.stderr.contains("no file can be called") && !sandbox.path("new").exists(), "{}", ran.stderr);
+    assert_ne!(sandbox.run("migrate old new.zip").code, 14);
+    assert!(sandbox.path("new.zip").exists());
+}
+
+#[test]
+fn the_text_of_a_computed_column_that_is_not_kept_is_told() {
+    let sandbox = with_old();
+    for (model, expression) in [("M1", "O.PRICE * 2"), ("M2", "1 + 1")] {
+        let column = format!(
+            r#"{{"tableIdentity":"DB.O","tableAlias":"O","columnName":"TOTAL","expression":"{expression}","datatype":"INT"}}"#
+        );
+        put(
+            &sandbox,
+            &format!("shop/model_desc/{model}.json"),
+            &format!(r#"{{"uuid":"{model}","alias":"{model}","fact_table":"DB.O","computed_columns":[{column}]}}"#),
+        );
+    }
+    let ran = sandbox.run("migrate old new --dry-run");
+    assert!(ran.stdout.contains("and that is kept; here it is `1 + 1`"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_lies_beside_packages_is_told() {
+    let sandbox = with_old();
+    fs::create_dir(sandbox.path("zips")).unwrap();
+    write_zip(&contents(&sandbox.path("old")), "", &sandbox.path("zips/a.zip"));
+    fs::write(sandbox.path("zips/README"), "x").unwrap();
+    let ran = sandbox.run("migrate zips out");
+    assert_eq!((ran.code, ran.stdout.contains("README: no zip, left out")), (3, true), "{}", ran.stdout);
+    assert!(sandbox.path("out/a.zip").exists());
+    assert_eq!(sandbox.run("migrate zips strict --strict").code, 14);
 }

@@ -88,6 +88,12 @@ impl Converted {
     }
 }
 
+/// Returns what comes of a document whose place, of this name in the new layout, another one has.
+pub fn kept_instead(name: &EntryPath, content: &[u8], time_ns: i64, place: &str, by: &EntryPath) -> Converted {
+    let why = Why::Taken { place: place.to_owned(), by: by.to_string() };
+    case::broken(name, content, time_ns, why, Vec::new())
+}
+
 /// Returns the name in the new layout under which something is kept that is not migrated.
 pub fn unmigrated_name(old: &EntryPath) -> EntryPath {
     EntryPath::joined(&[UNMIGRATED.as_bytes(), old.as_bytes()])

@@ -114,11 +114,12 @@ pub(super) fn convert(case: &mut Case<'_>, project: &str, file: &str, text: &str
     let key = case.keys.model_id(project, file).into_owned();
     object.set("uuid", Value::owned(&uuid));
     let mut ids: Vec<&str> = Vec::new();
-    for column in &model.columns {
+    for (n, column) in model.columns.iter().enumerate() {
         if case.as_kylin() || !ids.contains(&column.id.as_str()) {
             ids.push(&column.id);
         } else {
-            twice(case, &model, column);
+            let again = elements(&object, "computed_columns")?.get(n).map(expression);
+            twice(case, &model, column, &again.unwrap_or_default());
         }
     }
     object.set("computed_column_uuids", Value::of_texts(ids.iter().copied()));
@@ -140,13 +141,25 @@ pub(super) fn convert(case: &mut Case<'_>, project: &str, file: &str, text: &str
     relate_tables(case, project, &uuid, &model.tables)
 }
 
+/// Returns what a computed column is computed by, as it is shown.
+fn expression(column: &Value<'_>) -> String {
+    let text = match column {
+        Value::Object(column) => column.text("expression"),
+        _ => None,
+    };
+    text.map_or_else(|| "no expression".to_owned(), |text| format!("`{text}`"))
+}
+
 /// Says that a column is listed twice, and whether it says the same both times.
-fn twice(case: &mut Case<'_>, model: &Model, column: &Column) {
+fn twice(case: &mut Case<'_>, model: &Model, column: &Column, again: &str) {
     let Column { table, name, id, said } = column;
     let first = model.columns.iter().find(|first| first.id == *id);
     let (difference, end) = match first.is_some_and(|first| first.said == *said) {
-        true => (Difference::Twice, ""),
-        false => (Difference::ColumnText, " and says something else the second time; the first is kept"),
+        true => (Difference::Twice, String::new()),
+        false => {
+            let end = format!(" and says something else the second time, {again}; the first is kept");
+            (Difference::ColumnText, end)
+        }
     };
     case.remark(difference, format!("the computed column `{name}` of `{table}` is listed twice{end}"));
 }
@@ -176,12 +189,12 @@ fn put_columns(
         }
         if let Some(owner) = case.keys.column_owner(id) {
             if owner.said != *said {
-                let owner = &owner.model;
+                let (owner, lost) = (&owner.model, expression(&value));
                 case.remark(
                     Difference::ColumnText,
                     format!(
                         "the computed column `{name}` of `{table}` says something else in the model `{owner}`, and \
-                         that is kept"
+                         that is kept; here it is {lost}"
                     ),
                 );
             }
