@@ -1,23 +1,27 @@
-//! The arguments of every command. Their doc comments are the help texts.
+//! The commands and what each of them takes: their doc comments are the help texts. What one takes alone stands with it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use metastash::endpoint::location::Reading;
-use metastash::model::log::Moment;
-use metastash::model::path::EntryPath;
-use metastash::model::scope::Scope;
-use metastash::ops::check::Part;
 use metastash::platform::kylin::layout::{Layout, Level};
-use metastash::repo::snapshot::Reference;
 
-use super::exit::Usage;
+use super::backup::BackupArgs;
+use super::browse::{CatArgs, LsArgs};
+use super::check::CheckArgs;
+use super::diff::DiffArgs;
+use super::doctor::DoctorArgs;
+use super::export::ExportArgs;
 use super::find::FindArgs;
 use super::forget::ForgetArgs;
+use super::import::ImportArgs;
+use super::log::LogArgs;
 use super::migrate::MigrateArgs;
 use super::prune::PruneArgs;
 use super::repair::RepairArgs;
-use super::values::{Place, Side, parse_label, parse_moment, parse_part, parse_path, parse_share, parse_tag};
+use super::restore::{RestoreArgs, UndoArgs};
+use super::snapshots::SnapshotsArgs;
+use super::values::Side;
 use super::watch::WatchArgs;
 
 /// Back up, compare and restore the metadata of data platforms
@@ -281,284 +285,6 @@ impl Command {
             }
         }
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BackupArgs {
-    /// Back up this project only: what lies below one top-level directory
-    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
-    pub project: Option<Scope>,
-    /// Add a key and value to the snapshot; may be repeated
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
-    pub tags: Vec<(String, String)>,
-    /// Give the snapshot a name of its own
-    #[arg(long, value_parser = parse_label)]
-    pub label: Option<String>,
-    /// Read every document, and verify the stored copy of each
-    #[arg(long)]
-    pub force: bool,
-    /// Write no snapshot when nothing changed since the last one
-    #[arg(long)]
-    pub skip_if_unchanged: bool,
-    /// Back up a store without a single document
-    #[arg(long)]
-    pub allow_empty: bool,
-    #[command(flatten)]
-    pub trust: TrustArgs,
-    /// Show what would be read, and write nothing
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-}
-
-/// How far the word of a database is taken for what changed in it.
-#[derive(Debug, Args)]
-pub(crate) struct TrustArgs {
-    /// List all versions of a database, even where its audit log tells what changed
-    #[arg(long)]
-    pub no_log: bool,
-    /// Of a database, read this share of the contents that seem unchanged, another one each time; 0 for none
-    #[arg(long, value_name = "1/N", value_parser = parse_share, default_value = "1/30")]
-    pub verify: u64,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SnapshotsArgs {
-    /// Only those that hold this project
-    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
-    pub project: Option<Scope>,
-    /// Only those with this tag
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
-    pub tags: Vec<(String, String)>,
-    /// Those that were forgotten and can be put back, instead
-    #[arg(long)]
-    pub forgotten: bool,
-}
-
-/// A moment instead of a snapshot.
-#[derive(Debug, Args)]
-pub(crate) struct AtArgs {
-    /// The state of a database between two snapshots, by its audit log: a time, or the number of a record
-    #[arg(long, value_name = "TIME|RECORD", value_parser = parse_moment)]
-    pub at: Option<Moment>,
-    /// Go on with what is known of the moment where not all is
-    #[arg(long, requires = "at")]
-    pub allow_gaps: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LogArgs {
-    /// The document: its path in snapshots, or its type and key as the audit log has them
-    #[arg(value_name = "PATH", value_parser = parse_path)]
-    pub path: EntryPath,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LsArgs {
-    /// Snapshot, and optionally a path in it: first digits of an id, a label, `latest` or `latest~N`; with --at, a path only
-    #[arg(value_name = "SNAP[:PATH]", required_unless_present = "at")]
-    pub place: Option<Place>,
-    #[command(flatten)]
-    pub at: AtArgs,
-    /// This project only
-    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
-    pub project: Option<Scope>,
-    /// Show permissions, size, modification time and content hash
-    #[arg(long, short)]
-    pub long: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CatArgs {
-    /// Snapshot and path of the document; with --at, the path only
-    #[arg(value_name = "SNAP:PATH")]
-    pub place: Place,
-    #[command(flatten)]
-    pub at: AtArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DiffArgs {
-    /// First snapshot; with --at there is none, and B is the only one
-    #[arg(value_name = "A", required_unless_present = "at")]
-    pub before: Option<Reference>,
-    /// Second snapshot, or `live` for the store as it is now [default: live]
-    #[arg(value_name = "B")]
-    pub after: Option<Side>,
-    #[command(flatten)]
-    pub at: AtArgs,
-    /// This project only
-    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
-    pub project: Option<Scope>,
-    /// Show what differs in documents that changed: in JSON the values, in other texts the lines
-    #[arg(long)]
-    pub content: bool,
-    /// With --content, do not show differences of fields with this name either; may be repeated
-    #[arg(long, value_name = "FIELD", requires = "content")]
-    pub noise: Vec<String>,
-    /// With --content, show differences of fields that change with every write, such as `last_modified`, too
-    #[arg(long, requires = "content")]
-    pub no_noise: bool,
-    /// Exit with 4 when there are differences
-    #[arg(long)]
-    pub exit_code: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestoreArgs {
-    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`; with --at, one of the store whose history is meant
-    #[arg(value_name = "SNAP", required_unless_present = "at")]
-    pub snapshot: Option<Reference>,
-    #[command(flatten)]
-    pub at: AtArgs,
-    /// Restore this project only
-    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
-    pub project: Option<Scope>,
-    /// Remove what only the store has
-    #[arg(long)]
-    pub after_truncate: bool,
-    /// Show the plan, and change nothing
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Do not save the store first
-    #[arg(long)]
-    pub no_checkpoint: bool,
-    /// Truncate even from a snapshot without any document
-    #[arg(long, requires = "after_truncate")]
-    pub allow_empty: bool,
-    /// Truncate even from a snapshot that lacks documents which could not be read
-    #[arg(long, requires = "after_truncate")]
-    pub allow_incomplete: bool,
-    /// Truncate the whole store even from a snapshot of one project
-    #[arg(long, requires = "after_truncate", conflicts_with = "project")]
-    pub allow_project_snapshot: bool,
-    /// Restore everything even if the snapshot is of a Kylin system with another UUID
-    #[arg(long)]
-    pub allow_other_system: bool,
-    /// Go on even if a Kylin project ends up with two models of one name
-    #[arg(long)]
-    pub allow_same_alias: bool,
-    /// Leave permissions on Kylin projects as they are in the store, and put back only those it lacks
-    #[arg(long)]
-    pub keep_permissions: bool,
-    /// Make Kylin's tables in a database that has none
-    #[arg(long)]
-    pub create_tables: bool,
-    #[command(flatten)]
-    pub nodes: NodesArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct UndoArgs {
-    /// Show the plan, and change nothing
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
-    /// Do not save the store first
-    #[arg(long)]
-    pub no_checkpoint: bool,
-    /// Go on even if the store was empty before, so that everything in it will be removed
-    #[arg(long)]
-    pub allow_empty: bool,
-    #[command(flatten)]
-    pub nodes: NodesArgs,
-}
-
-/// Who is to know of a restore.
-#[derive(Debug, Args)]
-pub(crate) struct NodesArgs {
-    /// Reload the metadata of this node of Kylin afterwards, over REST: http://host:7070/kylin; may be repeated
-    // The url may hold a password, which `--help` would show.
-    #[arg(
-        long = "kylin-url",
-        value_name = "URL",
-        env = "METASTASH_KYLIN_URL",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
-    pub kylin_urls: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// A snapshot, or `live` for the store as it is now
-    #[arg(value_name = "SNAP", default_value = "live")]
-    pub side: Side,
-    /// Show only what this snapshot does not have
-    #[arg(long, value_name = "SNAP")]
-    pub since: Option<Reference>,
-    /// This project only
-    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
-    pub project: Option<Scope>,
-    /// Exit with 4 when something is found
-    #[arg(long)]
-    pub exit_code: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExportArgs {
-    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`; with --at, one of the store whose history is meant
-    // With --at alone what comes first is DEST: `place` tells the two apart.
-    #[arg(value_name = "SNAP", required_unless_present = "at")]
-    first: Option<PathBuf>,
-    /// Where to write it; must not exist yet. `-` is standard output, for a tar
-    #[arg(value_name = "DEST", required_unless_present = "at")]
-    second: Option<PathBuf>,
-    #[command(flatten)]
-    pub at: AtArgs,
-    /// Files in folders; a zip: DEST itself if its name ends in .zip, else one in the folder DEST; or a tar [default: what
-    /// the name of DEST ends in, .zip, .tar or .tar.zst, else dir]
-    #[arg(long, value_enum)]
-    pub format: Option<ExportFormat>,
-    /// This project only
-    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
-    pub project: Option<Scope>,
-}
-
-impl ExportArgs {
-    /// Returns the snapshot, if one is named, and the place to write to.
-    pub(crate) fn place(&self) -> Result<(Option<Reference>, &Path), Usage> {
-        let (snapshot, destination) = match (&self.first, &self.second) {
-            (Some(first), Some(second)) => (Some(first), second),
-            (Some(first), None) if self.at.at.is_some() => (None, first),
-            _ => return Err(Usage("the place to write to is missing".to_owned())),
-        };
-        let snapshot = snapshot.map(|name| name.to_string_lossy().parse().map_err(Usage)).transpose()?;
-        Ok((snapshot, destination))
-    }
-}
-
-/// How an export is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum ExportFormat {
-    /// Files in folders
-    Dir,
-    /// A zip
-    Zip,
-    /// A tar
-    Tar,
-    /// A tar, compressed with zstd
-    #[value(name = "tar.zst")]
-    TarZst,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// The backup, or a folder of backups; `-` is a tar on standard input
-    #[arg(value_name = "SRC")]
-    pub source: PathBuf,
-    /// Give the snapshot this name instead of that of the folder
-    #[arg(long, value_parser = parse_label)]
-    pub label: Option<String>,
-    /// Add a key and value to the snapshots; may be repeated
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
-    pub tags: Vec<(String, String)>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// Read and verify every byte, or the N-th of M parts
-    #[arg(long, value_name = "N/M", num_args = 0..=1, require_equals = true, default_missing_value = "1/1",
-          value_parser = parse_part)]
-    pub read_data: Option<Part>,
 }
 
 #[cfg(test)]

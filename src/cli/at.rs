@@ -1,6 +1,7 @@
 //! `--at`: from a moment to a snapshot of it.
 
 use anyhow::Result;
+use clap::Args;
 use metastash::model::log::Moment;
 use metastash::model::scope::Scope;
 use metastash::monitor::{Monitor, Problem, Severity};
@@ -10,11 +11,23 @@ use metastash::repo::Repository;
 use metastash::repo::snapshot::{Reference, Snapshot};
 use serde_json::json;
 
-use super::args::{AtArgs, Global};
+use super::args::Global;
 use super::exit::{Refusal, Usage};
 use super::output::{Output, count, local_time, short, utc_time};
 use super::progress::Progress;
+use super::values::parse_moment;
 use super::{open, store};
+
+/// A moment instead of a snapshot.
+#[derive(Debug, Args)]
+pub(crate) struct AtArgs {
+    /// The state of a database between two snapshots, by its audit log: a time, or the number of a record
+    #[arg(long, value_name = "TIME|RECORD", value_parser = parse_moment)]
+    pub at: Option<Moment>,
+    /// Go on with what is known of the moment where not all is
+    #[arg(long, requires = "at")]
+    pub allow_gaps: bool,
+}
 
 /// Returns the history of a store: of the one that a snapshot was taken of, or of the one that is named, or of the only
 /// one there is.

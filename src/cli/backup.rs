@@ -3,18 +3,58 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use clap::Args;
 use metastash::endpoint::location::Located;
 use metastash::model::scope::Scope;
 use metastash::ops::backup::{BackupOptions, BackupPlan, BackupReport, backup, plan_backup};
 use metastash::ops::follow::Following;
 use serde_json::json;
 
-use super::args::{BackupArgs, Global};
+use super::args::Global;
 use super::exit::{Code, Usage};
 use super::output::{Output, bytes, count, short};
 use super::progress::Progress;
 use super::snapshots::snapshot_fields;
+use super::values::{parse_label, parse_share, parse_tag};
 use super::{open, store};
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Back up this project only: what lies below one top-level directory
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Add a key and value to the snapshot; may be repeated
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub tags: Vec<(String, String)>,
+    /// Give the snapshot a name of its own
+    #[arg(long, value_parser = parse_label)]
+    pub label: Option<String>,
+    /// Read every document, and verify the stored copy of each
+    #[arg(long)]
+    pub force: bool,
+    /// Write no snapshot when nothing changed since the last one
+    #[arg(long)]
+    pub skip_if_unchanged: bool,
+    /// Back up a store without a single document
+    #[arg(long)]
+    pub allow_empty: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Show what would be read, and write nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+}
+
+/// How far the word of a database is taken for what changed in it.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// List all versions of a database, even where its audit log tells what changed
+    #[arg(long)]
+    pub no_log: bool,
+    /// Of a database, read this share of the contents that seem unchanged, another one each time; 0 for none
+    #[arg(long, value_name = "1/N", value_parser = parse_share, default_value = "1/30")]
+    pub verify: u64,
+}
 
 pub(crate) fn run(args: &BackupArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let began = Instant::now();

@@ -1,6 +1,7 @@
 //! `metastash ls` and `metastash cat`
 
 use anyhow::Result;
+use clap::Args;
 use metastash::model::entry::{Body, Entry};
 use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
@@ -9,12 +10,37 @@ use metastash::repo::Repository;
 use metastash::repo::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
 
-use super::args::{AtArgs, CatArgs, Global, LsArgs};
+use super::args::Global;
+use super::at::AtArgs;
 use super::exit::{Code, Usage};
 use super::output::{Output, hex, local_time, path_fields, utc_time};
 use super::progress::Progress;
 use super::values::Place;
 use super::{at, open};
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Snapshot, and optionally a path in it: first digits of an id, a label, `latest` or `latest~N`; with --at, a path only
+    #[arg(value_name = "SNAP[:PATH]", required_unless_present = "at")]
+    pub place: Option<Place>,
+    #[command(flatten)]
+    pub at: AtArgs,
+    /// This project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Show permissions, size, modification time and content hash
+    #[arg(long, short)]
+    pub long: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    /// Snapshot and path of the document; with --at, the path only
+    #[arg(value_name = "SNAP:PATH")]
+    pub place: Place,
+    #[command(flatten)]
+    pub at: AtArgs,
+}
 
 pub(crate) fn ls(args: &LsArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let repo = open::repository(global)?;

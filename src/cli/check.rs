@@ -3,14 +3,24 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use metastash::ops::check::{CheckReport, Depth, check};
+use clap::Args;
+use metastash::ops::check::{CheckReport, Depth, Part, check};
 use serde_json::json;
 
-use super::args::{CheckArgs, Global};
+use super::args::Global;
 use super::exit::Code;
 use super::open;
 use super::output::{Output, bytes, count, path_fields, short};
 use super::progress::Progress;
+use super::values::parse_part;
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Read and verify every byte, or the N-th of M parts
+    #[arg(long, value_name = "N/M", num_args = 0..=1, require_equals = true, default_missing_value = "1/1",
+          value_parser = parse_part)]
+    pub read_data: Option<Part>,
+}
 
 pub(crate) fn run(args: &CheckArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let began = Instant::now();

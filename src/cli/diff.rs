@@ -1,16 +1,18 @@
 //! `metastash diff`
 
 use anyhow::Result;
+use clap::Args;
 use metastash::model::entry::Entry;
 use metastash::model::scope::Scope;
 use metastash::ops::diff::{
     Change, Changed, Detail, Noise, diff_live, diff_live_contents, diff_snapshots, diff_snapshots_contents,
 };
 use metastash::repo::Repository;
-use metastash::repo::snapshot::Snapshot;
+use metastash::repo::snapshot::{Reference, Snapshot};
 use serde_json::json;
 
-use super::args::{DiffArgs, Global};
+use super::args::Global;
+use super::at::AtArgs;
 use super::browse::entry_fields;
 use super::detail::{is_noise_alone, message, show_detail};
 use super::exit::{Code, Usage};
@@ -18,6 +20,33 @@ use super::output::{Colour, Output, path_fields};
 use super::progress::Progress;
 use super::values::Side;
 use super::{at, open, store};
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// First snapshot; with --at there is none, and B is the only one
+    #[arg(value_name = "A", required_unless_present = "at")]
+    pub before: Option<Reference>,
+    /// Second snapshot, or `live` for the store as it is now [default: live]
+    #[arg(value_name = "B")]
+    pub after: Option<Side>,
+    #[command(flatten)]
+    pub at: AtArgs,
+    /// This project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Show what differs in documents that changed: in JSON the values, in other texts the lines
+    #[arg(long)]
+    pub content: bool,
+    /// With --content, do not show differences of fields with this name either; may be repeated
+    #[arg(long, value_name = "FIELD", requires = "content")]
+    pub noise: Vec<String>,
+    /// With --content, show differences of fields that change with every write, such as `last_modified`, too
+    #[arg(long, requires = "content")]
+    pub no_noise: bool,
+    /// Exit with 4 when there are differences
+    #[arg(long)]
+    pub exit_code: bool,
+}
 
 pub(crate) fn run(args: &DiffArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let repo = open::repository(global)?;

@@ -1,19 +1,37 @@
 //! `metastash doctor`
 
 use anyhow::Result;
+use clap::Args;
 use metastash::model::hash::SnapshotId;
 use metastash::model::scope::Scope;
 use metastash::ops::doctor::{DoctorReport, examine_live, examine_snapshot};
 use metastash::platform::kylin::doctor::{Fault, Severity};
 use metastash::repo::Repository;
+use metastash::repo::snapshot::Reference;
 use serde_json::json;
 
-use super::args::{DoctorArgs, Global};
+use super::args::Global;
 use super::exit::Code;
 use super::output::{Output, count, path_fields, short};
 use super::progress::Progress;
 use super::values::Side;
 use super::{open, store};
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// A snapshot, or `live` for the store as it is now
+    #[arg(value_name = "SNAP", default_value = "live")]
+    pub side: Side,
+    /// Show only what this snapshot does not have
+    #[arg(long, value_name = "SNAP")]
+    pub since: Option<Reference>,
+    /// This project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Exit with 4 when something is found
+    #[arg(long)]
+    pub exit_code: bool,
+}
 
 pub(crate) fn run(args: &DoctorArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     // The live store is examined without a repository too, unless it is to be compared.

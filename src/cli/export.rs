@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use metastash::endpoint::directory::DirectoryStore;
 use metastash::endpoint::location::{Reading, has_zip_name, laid_out, open_target};
 use metastash::endpoint::tar::{Packing, TarOutput, TarStore};
@@ -14,14 +15,62 @@ use metastash::model::scope::Scope;
 use metastash::ops::export::{ExportReport, export};
 use metastash::platform::kylin::detect::ZIP_NAME;
 use metastash::platform::kylin::layout::{CORE_FOLDER, Layout, Level};
-use metastash::repo::snapshot::Snapshot;
+use metastash::repo::snapshot::{Reference, Snapshot};
 use serde_json::json;
 
-use super::args::{ExportArgs, ExportFormat, Global};
+use super::args::Global;
+use super::at::AtArgs;
 use super::exit::{Code, Refusal, Usage};
 use super::output::{Output, bytes, count, short};
 use super::progress::Progress;
 use super::{at, open};
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`; with --at, one of the store whose history is meant
+    // With --at alone what comes first is DEST: `place` tells the two apart.
+    #[arg(value_name = "SNAP", required_unless_present = "at")]
+    first: Option<PathBuf>,
+    /// Where to write it; must not exist yet. `-` is standard output, for a tar
+    #[arg(value_name = "DEST", required_unless_present = "at")]
+    second: Option<PathBuf>,
+    #[command(flatten)]
+    pub at: AtArgs,
+    /// Files in folders; a zip: DEST itself if its name ends in .zip, else one in the folder DEST; or a tar [default: what
+    /// the name of DEST ends in, .zip, .tar or .tar.zst, else dir]
+    #[arg(long, value_enum)]
+    pub format: Option<ExportFormat>,
+    /// This project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+}
+
+impl ExportArgs {
+    /// Returns the snapshot, if one is named, and the place to write to.
+    pub(crate) fn place(&self) -> Result<(Option<Reference>, &Path), Usage> {
+        let (snapshot, destination) = match (&self.first, &self.second) {
+            (Some(first), Some(second)) => (Some(first), second),
+            (Some(first), None) if self.at.at.is_some() => (None, first),
+            _ => return Err(Usage("the place to write to is missing".to_owned())),
+        };
+        let snapshot = snapshot.map(|name| name.to_string_lossy().parse().map_err(Usage)).transpose()?;
+        Ok((snapshot, destination))
+    }
+}
+
+/// How an export is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Files in folders
+    Dir,
+    /// A zip
+    Zip,
+    /// A tar
+    Tar,
+    /// A tar, compressed with zstd
+    #[value(name = "tar.zst")]
+    TarZst,
+}
 
 /// What stands for standard output.
 const STDOUT: &str = "-";

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use clap::Args;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use metastash::endpoint::location::{Located, Reading, has_zip_name, open as open_store, open_tar};
@@ -15,14 +16,27 @@ use metastash::ops::backup::{BackupOptions, BackupReport, backup};
 use metastash::platform::kylin::detect::backup_time;
 use metastash::repo::Repository;
 use metastash::repo::snapshot::Snapshot;
-
 use serde_json::json;
 
-use super::args::{Global, ImportArgs};
+use super::args::Global;
 use super::exit::{Code, Refusal, Usage};
 use super::output::{Output, short};
 use super::progress::Progress;
+use super::values::{parse_label, parse_tag};
 use super::{backup, open};
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The backup, or a folder of backups; `-` is a tar on standard input
+    #[arg(value_name = "SRC")]
+    pub source: PathBuf,
+    /// Give the snapshot this name instead of that of the folder
+    #[arg(long, value_parser = parse_label)]
+    pub label: Option<String>,
+    /// Add a key and value to the snapshots; may be repeated
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub tags: Vec<(String, String)>,
+}
 
 pub(crate) fn run(args: &ImportArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let sources = sources(&args.source, global)?;

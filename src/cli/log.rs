@@ -1,16 +1,25 @@
 //! `metastash log`
 
 use anyhow::Result;
+use clap::Args;
 use metastash::model::entry::Entry;
 use metastash::model::log::{LogChange, LogRecord};
-use metastash::model::path::escape;
+use metastash::model::path::{EntryPath, escape};
 use metastash::ops::log::{Step, log};
 use serde_json::{Value, json};
 
-use super::args::{Global, LogArgs};
+use super::args::Global;
 use super::exit::Code;
 use super::output::{Output, count, local_time, path_fields, short, utc_time};
+use super::values::parse_path;
 use super::{at, open};
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The document: its path in snapshots, or its type and key as the audit log has them
+    #[arg(value_name = "PATH", value_parser = parse_path)]
+    pub path: EntryPath,
+}
 
 pub(crate) fn run(args: &LogArgs, global: &Global, output: &Output) -> Result<Code> {
     let repo = open::repository(global)?;

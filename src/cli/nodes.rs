@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::Args;
 use metastash::endpoint::kylin::reload::{ReloadError, reload};
 use metastash::platform::kylin::node::Node;
 use metastash::platform::kylin::secret::Secret;
@@ -12,6 +13,21 @@ use super::exit::Usage;
 use super::output::Output;
 use super::progress::Progress;
 use super::values::variable;
+
+/// Who is to know of a restore.
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// Reload the metadata of this node of Kylin afterwards, over REST: http://host:7070/kylin; may be repeated
+    // The url may hold a password, which `--help` would show.
+    #[arg(
+        long = "kylin-url",
+        value_name = "URL",
+        env = "METASTASH_KYLIN_URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub kylin_urls: Vec<String>,
+}
 
 /// How long to wait before a node is asked a second time.
 const PAUSE: Duration = Duration::from_secs(1);

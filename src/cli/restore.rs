@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use metastash::endpoint::Target;
@@ -15,12 +16,72 @@ use metastash::repo::Repository;
 use metastash::repo::snapshot::{Reference, Snapshot};
 use serde_json::{Value, json};
 
-use super::args::{Global, RestoreArgs, UndoArgs};
+use super::args::Global;
+use super::at::AtArgs;
 use super::exit::{Code, Refusal};
-use super::nodes::Nodes;
+use super::nodes::{Nodes, NodesArgs};
 use super::output::{Output, bytes, count, path_fields, short};
 use super::progress::Progress;
 use super::{at, open, store};
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Snapshot: first digits of an id, a label, `latest` or `latest~N`; with --at, one of the store whose history is meant
+    #[arg(value_name = "SNAP", required_unless_present = "at")]
+    pub snapshot: Option<Reference>,
+    #[command(flatten)]
+    pub at: AtArgs,
+    /// Restore this project only
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Remove what only the store has
+    #[arg(long)]
+    pub after_truncate: bool,
+    /// Show the plan, and change nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Do not save the store first
+    #[arg(long)]
+    pub no_checkpoint: bool,
+    /// Truncate even from a snapshot without any document
+    #[arg(long, requires = "after_truncate")]
+    pub allow_empty: bool,
+    /// Truncate even from a snapshot that lacks documents which could not be read
+    #[arg(long, requires = "after_truncate")]
+    pub allow_incomplete: bool,
+    /// Truncate the whole store even from a snapshot of one project
+    #[arg(long, requires = "after_truncate", conflicts_with = "project")]
+    pub allow_project_snapshot: bool,
+    /// Restore everything even if the snapshot is of a Kylin system with another UUID
+    #[arg(long)]
+    pub allow_other_system: bool,
+    /// Go on even if a Kylin project ends up with two models of one name
+    #[arg(long)]
+    pub allow_same_alias: bool,
+    /// Leave permissions on Kylin projects as they are in the store, and put back only those it lacks
+    #[arg(long)]
+    pub keep_permissions: bool,
+    /// Make Kylin's tables in a database that has none
+    #[arg(long)]
+    pub create_tables: bool,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndoArgs {
+    /// Show the plan, and change nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Do not save the store first
+    #[arg(long)]
+    pub no_checkpoint: bool,
+    /// Go on even if the store was empty before, so that everything in it will be removed
+    #[arg(long)]
+    pub allow_empty: bool,
+    #[command(flatten)]
+    pub nodes: NodesArgs,
+}
 
 pub(crate) fn run(args: &RestoreArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let nodes = Nodes::parse(&args.nodes.kylin_urls)?;

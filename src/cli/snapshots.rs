@@ -3,20 +3,36 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use metastash::model::hash::SnapshotId;
 use metastash::model::log::{Moment, Replayed};
+use metastash::model::scope::Scope;
 use metastash::repo::Repository;
 use metastash::repo::losses::Lack;
 use metastash::repo::snapshot::{Reason, Snapshot};
 use serde_json::{Map, Value, json};
 
-use super::args::{Global, SnapshotsArgs};
+use super::args::Global;
 use super::backup::as_fields;
 use super::exit::Code;
 use super::open;
 use super::output::{Output, bytes, count, hex, local_time, short, utc_time};
+use super::values::parse_tag;
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotsArgs {
+    /// Only those that hold this project
+    #[arg(long, value_name = "NAME", value_parser = Scope::project)]
+    pub project: Option<Scope>,
+    /// Only those with this tag
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub tags: Vec<(String, String)>,
+    /// Those that were forgotten and can be put back, instead
+    #[arg(long)]
+    pub forgotten: bool,
+}
 
 pub(crate) fn init(global: &Global, output: &Output) -> Result<Code> {
     let repo = open::create_repository(global)?;
