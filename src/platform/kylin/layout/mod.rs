@@ -18,12 +18,19 @@
 //! project itself (`_global/project/P.json` has the path `P/project/P.json`) and its permissions (`_global/acl/<uuid>`:
 //! `P/object_acl/<uuid>`).
 
+mod new;
+mod old;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::str::FromStr;
 
 use super::doctor::Generation;
 use super::kind::{Home, Kind};
 use crate::model::path::{EntryPath, PATH_BYTES_MAX};
+use new::{name_of_new, place_beside, place_in_core, split_document};
+use old::{is_old_project_document, name_of_old, place_old};
 
 /// First part of the paths of what belongs to no project.
 pub const GLOBAL: &str = "_global";
@@ -260,122 +267,6 @@ fn strip_folder<'a>(name: &'a [u8], folder: &str) -> Option<&'a [u8]> {
     name.strip_prefix(folder.as_bytes())?.strip_prefix(b"/")
 }
 
-/// Splits the name of a new document into its kind, the folder's spelling of that, and the key.
-fn split_document(name: &[u8], layout: Layout) -> Option<(Kind, &[u8], &[u8])> {
-    let name = match layout {
-        Layout::New(Level::Core) => name,
-        Layout::New(Level::Folder) => strip_folder(name, CORE_FOLDER)?,
-        Layout::Old => return None,
-    };
-    let mut parts = name.split(|byte| *byte == b'/');
-    let (folder, file) = (parts.next()?, parts.next()?);
-    let key = file.strip_suffix(SUFFIX).filter(|key| !key.is_empty() && *key != b"." && *key != b"..")?;
-    if parts.next().is_some() {
-        return None;
-    }
-    Some((Kind::of_folder(folder)?, folder, key))
-}
-
-fn place_in_core(name: &[u8]) -> Place {
-    let Some((kind, folder, key)) = split_document(name, Layout::New(Level::Core)) else {
-        return Place::At(EntryPath::joined(&[FILES.as_bytes(), name]));
-    };
-    match kind.facts().home {
-        Home::Global => Place::At(EntryPath::joined(&[GLOBAL.as_bytes(), folder, key])),
-        Home::Key => {
-            Place::At(EntryPath::joined(&[if is_project(key) { key } else { UNPLACED.as_bytes() }, folder, key]))
-        }
-        Home::ProjectUuid => Place::OfProject(key.into()),
-        Home::Field(_) => Place::InContent,
-    }
-}
-
-fn place_beside(name: &EntryPath) -> EntryPath {
-    let parts: Vec<&[u8]> = name.parts().collect();
-    if let [folder, project, file] = parts[..]
-        && SIDE_FOLDERS.map(str::as_bytes).contains(&folder)
-        && is_project(project)
-        && let Some(key) = file.strip_suffix(SUFFIX)
-        && EntryPath::new(key).is_ok()
-    {
-        return EntryPath::joined(&[project, folder, key]);
-    }
-    EntryPath::joined(&[BESIDE.as_bytes(), name.as_bytes()])
-}
-
-fn name_of_new(path: &EntryPath, level: Level) -> Option<EntryPath> {
-    let in_core = |name: &[u8]| match level {
-        Level::Core => EntryPath::joined(&[name]),
-        Level::Folder => EntryPath::joined(&[CORE_FOLDER.as_bytes(), name]),
-    };
-    if let Some(name) = strip_folder(path.as_bytes(), FILES) {
-        return Some(in_core(name));
-    }
-    if let Some(name) = strip_folder(path.as_bytes(), BESIDE) {
-        return (level == Level::Folder).then(|| EntryPath::joined(&[name]));
-    }
-    let parts: Vec<&[u8]> = path.parts().collect();
-    let [project, kind, key] = parts[..] else { return None };
-    let file = [key, SUFFIX].concat();
-    if SIDE_FOLDERS.map(str::as_bytes).contains(&kind) {
-        return (level == Level::Folder).then(|| EntryPath::joined(&[kind, project, &file]));
-    }
-    Kind::of_folder(kind).map(|_| in_core(&[kind, &b"/"[..], &file].concat()))
-}
-
-/// Returns the project whose document an old name is that of.
-fn is_old_project_document(name: &EntryPath) -> Option<&[u8]> {
-    let file = strip_folder(name.as_bytes(), GLOBAL).and_then(|name| strip_folder(name, "project"))?;
-    file.strip_suffix(SUFFIX).filter(|project| is_project(project))
-}
-
-/// Tells whether an old name, taken as a path, would be taken for something else.
-fn is_ambiguous_old(name: &EntryPath) -> bool {
-    let mut parts = name.parts();
-    let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    if [FILES, UNPLACED, BESIDE].map(str::as_bytes).contains(&first) {
-        return true;
-    }
-    let is_own_document = || third.and_then(|file| file.strip_suffix(SUFFIX)) == Some(first);
-    match second {
-        Some(b"project") => is_project(first) && is_own_document() && parts.next().is_none(),
-        Some(kind) => is_project(first) && kind == OLD_PERMISSIONS.as_bytes(),
-        None => false,
-    }
-}
-
-fn place_old(name: &EntryPath) -> Place {
-    if let Some(project) = is_old_project_document(name) {
-        return Place::At(EntryPath::joined(&[project, b"project", name.name()]));
-    }
-    if let Some(uuid) = strip_folder(name.as_bytes(), GLOBAL).and_then(|name| strip_folder(name, "acl"))
-        && !uuid.contains(&b'/')
-    {
-        return Place::OfProject(uuid.into());
-    }
-    Place::At(if is_ambiguous_old(name) {
-        EntryPath::joined(&[FILES.as_bytes(), name.as_bytes()])
-    } else {
-        name.clone()
-    })
-}
-
-fn name_of_old(path: &EntryPath) -> Option<EntryPath> {
-    if let Some(name) = strip_folder(path.as_bytes(), FILES) {
-        return Some(EntryPath::joined(&[name]));
-    }
-    if !is_ambiguous_old(path) {
-        return Some(path.clone());
-    }
-    match path.kind()? {
-        b"project" => Some(EntryPath::joined(&[GLOBAL.as_bytes(), b"project", path.name()])),
-        kind if kind == OLD_PERMISSIONS.as_bytes() => {
-            Some(EntryPath::joined(&[GLOBAL.as_bytes(), b"acl", path.name()]))
-        }
-        _ => None,
-    }
-}
-
 /// The name is none of a layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no layout of Kylin's metadata")]
@@ -393,123 +284,5 @@ impl FromStr for Layout {
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const CORE: Layout = Layout::New(Level::Core);
-    const FOLDER: Layout = Layout::New(Level::Folder);
-
-    fn path(text: &str) -> EntryPath {
-        EntryPath::new(text.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn keys_of_audit_logs_have_names_and_back() {
-        let cases = [
-            (CORE, "MODEL/m", "MODEL/m.json", "p/MODEL/m"),
-            (FOLDER, "MODEL/m.json", "core_meta/MODEL/m.json.json", "p/MODEL/m.json"),
-            (CORE, "SYSTEM/UUID", "SYSTEM/UUID.json", "_global/SYSTEM/UUID"),
-            (CORE, "PROJECT/p", "PROJECT/p.json", "p/PROJECT/p"),
-            (Layout::Old, "/p/model_desc/m.json", "p/model_desc/m.json", "p/model_desc/m.json"),
-            (Layout::Old, "/_global/project/p.json", "_global/project/p.json", "p/project/p.json"),
-            (Layout::Old, "/_global/acl/u", "_global/acl/u", "p/object_acl/u"),
-        ];
-        for (layout, key, name, at) in cases {
-            assert_eq!(layout.name_of_key(key.as_bytes()), Some(path(name)), "{key}");
-            assert_eq!(layout.path_in(&path(name), Some(b"p")), path(at), "{key}");
-            assert_eq!(layout.key_of(&path(at)).as_deref(), Some(key.as_bytes()), "{at}");
-        }
-        for (layout, bad) in
-            [(CORE, "MODEL"), (CORE, "THING/x"), (CORE, "MODEL/a/b"), (CORE, "/p/x"), (Layout::Old, "p/x")]
-        {
-            assert_eq!(layout.name_of_key(bad.as_bytes()), None, "{bad}");
-        }
-        assert_eq!(CORE.key_of(&path("_files/x")), None);
-        assert_eq!(CORE.key_of_project(b"p"), b"PROJECT/p");
-        assert_eq!(Layout::Old.key_of_project(b"p"), b"/_global/project/p.json");
-        assert_eq!(CORE.permissions_within(None), path("_global/OBJECT_ACL"));
-        assert_eq!(Layout::Old.permissions_within(Some(b"p")), path("p/object_acl"));
-    }
-
-    #[test]
-    fn names_have_paths_and_back() {
-        let cases = [
-            (CORE, "MODEL/m.json", "p/MODEL/m"),
-            (CORE, "PROJECT/p.json", "p/PROJECT/p"),
-            (CORE, "PROJECT/_files.json", "_unplaced/PROJECT/_files"),
-            (CORE, "OBJECT_ACL/u.json", "p/OBJECT_ACL/u"),
-            (CORE, "USER_INFO/ADMIN.json", "_global/USER_INFO/ADMIN"),
-            (CORE, "SYSTEM/_image.json", "_global/SYSTEM/_image"),
-            (CORE, "TABLE_INFO/p.DB.T.json", "p/TABLE_INFO/p.DB.T"),
-            (CORE, "_REC/p.m.json", "p/_REC/p.m"),
-            (CORE, "MODEL/m.txt", "_files/MODEL/m.txt"),
-            (CORE, "MODEL/.json", "_files/MODEL/.json"),
-            (CORE, "MODEL/...json", "_files/MODEL/...json"),
-            (CORE, "MODEL/a/m.json", "_files/MODEL/a/m.json"),
-            (CORE, "NEW_TYPE/m.json", "_files/NEW_TYPE/m.json"),
-            (CORE, "kylin.properties", "_files/kylin.properties"),
-            (FOLDER, "core_meta/MODEL/m.json", "p/MODEL/m"),
-            (FOLDER, "core_meta/kylin.properties", "_files/kylin.properties"),
-            (FOLDER, "MODEL/m.json", "_beside/MODEL/m.json"),
-            (FOLDER, "job_info/p/j.json", "p/job_info/j"),
-            (FOLDER, "job_info/_files/j.json", "_beside/job_info/_files/j.json"),
-            (FOLDER, "job_info/p.zip", "_beside/job_info/p.zip"),
-            (Layout::Old, "UUID", "UUID"),
-            (Layout::Old, "p/model_desc/m.json", "p/model_desc/m.json"),
-            (Layout::Old, "_global/project/p.json", "p/project/p.json"),
-            (Layout::Old, "p/project/p.json", "_files/p/project/p.json"),
-            (Layout::Old, "p/project.json", "p/project.json"),
-            (Layout::Old, "_global/acl/u", "p/object_acl/u"),
-            (Layout::Old, "p/object_acl/u", "_files/p/object_acl/u"),
-            (Layout::Old, "_files/x", "_files/_files/x"),
-            (Layout::Old, "_global/user/ADMIN", "_global/user/ADMIN"),
-        ];
-        for (layout, name, expected) in cases {
-            let found = layout.path_in(&path(name), Some(b"p"));
-            assert_eq!(found, path(expected), "{layout} {name}");
-            assert_eq!(layout.name_of(&found), Some(path(name)), "{layout} {expected}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_told_is_not_guessed() {
-        for project in [None, Some(&b"_files"[..]), Some(b""), Some(b".."), Some(b"a/b"), Some(b"\xff")] {
-            assert_eq!(CORE.path_in(&path("MODEL/m.json"), project), path("_unplaced/MODEL/m"));
-            assert_eq!(CORE.path_in(&path("OBJECT_ACL/u.json"), project), path("_global/OBJECT_ACL/u"));
-            assert_eq!(Layout::Old.path_in(&path("_global/acl/u"), project), path("_global/acl/u"));
-        }
-    }
-
-    #[test]
-    fn paths_without_a_place_have_no_name() {
-        for (layout, without) in [
-            (CORE, "p/job_info/j"),
-            (CORE, "_beside/x"),
-            (CORE, "p/x"),
-            (FOLDER, "p/NEW_TYPE/k"),
-            (Layout::Old, "_beside/x"),
-        ] {
-            assert_eq!(layout.name_of(&path(without)), None, "{layout} {without}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_name_has_one_path_that_tells_it(
-            parts in prop::collection::vec("(p|_global|_files|_unplaced|_beside|MODEL|PROJECT|OBJECT_ACL|core_meta|job_info|project|acl|object_acl|p\\.json|\\.json|[a-z.]{1,3})", 1..5),
-            project in prop::option::of("(p|_global|_files|x/y)"),
-        ) {
-            if let Ok(name) = EntryPath::new(parts.join("/").into_bytes()) {
-                for layout in [CORE, FOLDER, Layout::Old] {
-                    let path = layout.path_in(&name, project.as_deref().map(str::as_bytes));
-                    prop_assert_eq!(layout.name_of(&path), Some(name.clone()), "{} {}", layout, path);
-                }
-            }
-        }
     }
 }
