@@ -50,25 +50,21 @@ pub(super) struct Rows {
     places: Vec<u32>,
 }
 
-/// Room for so many rows is set aside from the start. It costs addresses, not memory: what is grown into is not copied.
-const ROWS_AHEAD: usize = 1 << 20;
-/// Bytes of names for which room is set aside.
-const NAME_BYTES_AHEAD: usize = ROWS_AHEAD * 64;
 /// So far from the place of the last row the next one is looked for before all are searched.
 const STEPS_MAX: usize = 3;
 
 impl Rows {
     pub(super) fn new() -> Self {
         Self {
-            tables: Vec::with_capacity(ROWS_AHEAD),
-            heads: Vec::with_capacity(ROWS_AHEAD),
-            ends: Vec::with_capacity(ROWS_AHEAD),
-            names: Vec::with_capacity(NAME_BYTES_AHEAD),
-            ids: Vec::with_capacity(ROWS_AHEAD),
-            versions: Vec::with_capacity(ROWS_AHEAD),
-            times: Vec::with_capacity(ROWS_AHEAD),
-            sizes: Vec::with_capacity(ROWS_AHEAD),
-            encodings: Vec::with_capacity(ROWS_AHEAD),
+            tables: Vec::new(),
+            heads: Vec::new(),
+            ends: Vec::new(),
+            names: Vec::new(),
+            ids: Vec::new(),
+            versions: Vec::new(),
+            times: Vec::new(),
+            sizes: Vec::new(),
+            encodings: Vec::new(),
             head_names: Vec::new(),
             head_numbers: HashMap::new(),
             last_head: 0,

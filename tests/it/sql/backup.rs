@@ -17,7 +17,7 @@ use super::kylin_db::{ID, create_new, create_old, dump, load_side_folders, load_
 use super::kylin_tables::Release;
 use super::saving::{
     Generation, Ran, Shell, all_cases, assert_as_fresh, assert_holds, back_up, by_version, filled, fixture, forced,
-    open, plain,
+    hex, open, plain,
 };
 use super::servers::{Db, Server, scratch_database};
 use crate::support::{assert_sound, contents, create, entries, noise, path, project};
@@ -45,15 +45,6 @@ impl Told {
         those.sort();
         those.dedup();
         those
-    }
-}
-
-/// Writes bytes as SQL.
-fn hex(kind: Kind, bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    match kind {
-        Kind::PostgreSql => format!("'\\x{digits}'::bytea"),
-        Kind::MySql => format!("x'{digits}'"),
     }
 }
 

@@ -10,11 +10,12 @@ use metastash::repo::snapshot::LogArchive;
 use serde_json::json;
 
 use super::connection::{BOTH, Connection, Kind, Value};
+use super::encoding::encode;
 use super::kylin_client::{KylinClient, now, random_uuid, uuid_of};
-use super::kylin_db::{ID, dump, load_side_folders};
+use super::kylin_db::{ID, contents, dump, load_side_folders};
 use super::saving::{
     Generation, all_cases, assert_as_fresh, assert_holds, back_up, by_log, by_version, fell_back, filled, fixture,
-    followed, plain,
+    followed, hex, plain,
 };
 use super::servers::Db;
 use crate::support::{Dice, assert_sound, create, entries};
@@ -634,6 +635,37 @@ fn share_that_is_verified_comes_to_every_document() {
 }
 
 #[test]
+fn whatever_is_done_to_a_row_behind_its_version_is_found() {
+    for kind in BOTH {
+        for is_followed in [true, false] {
+            let (db, (_, repo)) = (filled(kind, Generation::New), create());
+            begin_log(&db, Generation::New);
+            let options = BackupOptions { follow_log: is_followed, ..verifying(2) };
+            back_up(&db, &repo, &options);
+            let content = contents(&dump(&db, ID))["USER_INFO/ADMIN"].clone();
+            let large = [&b"{\"large\":\""[..], &vec![b'x'; 2 << 20], b"\"}"].concat();
+            let set = |value: String| format!("UPDATE {ID}_user_info SET content = {value} WHERE meta_key = 'ADMIN'");
+            for (what, statement) in [
+                ("the same, encoded", set(hex(kind, &encode(&content)))),
+                ("NULL", format!("UPDATE {ID}_table_model_relation SET content = NULL")),
+                ("a stream that is cut off", set(hex(kind, &encode(&content)[..20]))),
+                ("more than is held at once", set(hex(kind, &large))),
+                ("another key", format!("UPDATE {ID}_user_info SET meta_key = 'ADMIN2' WHERE meta_key = 'ADMIN'")),
+                ("gone", format!("DELETE FROM {ID}_user_info WHERE meta_key = 'ADMIN2'")),
+            ] {
+                db.execute(&statement);
+                let mut report = back_up(&db, &repo, &options);
+                for _ in 0..2 {
+                    report = back_up(&db, &repo, &options);
+                }
+                eprintln!("{kind:?}, followed {is_followed}: {what}");
+                assert_as_fresh(&db, &repo, &report);
+            }
+        }
+    }
+}
+
+#[test]
 fn share_that_no_snapshot_keeps_note_of_comes_to_every_document_sometimes() {
     let (db, (_, repo)) = (filled(Kind::PostgreSql, Generation::New), create());
     begin_log(&db, Generation::New);
@@ -733,7 +765,7 @@ fn record_that_is_large_or_damaged_does_not_stand_in_the_way() {
         back_up(&db, &repo, &by_log());
         let log = log_of(Generation::New);
         let large: Vec<u8> = crate::support::noise(1, 9 << 20);
-        let bomb = super::encoding::encode(&vec![b' '; 40 << 20]);
+        let bomb = encode(&vec![b' '; 40 << 20]);
         let sql = format!(
             "INSERT INTO {log} (meta_key, meta_content, meta_ts, meta_mvcc, unit_id) VALUES ('SYSTEM/UUID', ?, 1, 1, 'u')"
         );

@@ -289,3 +289,12 @@ impl Ran {
         }
     }
 }
+
+/// Writes bytes as SQL.
+pub(super) fn hex(kind: Kind, bytes: &[u8]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    match kind {
+        Kind::PostgreSql => format!("'\\x{digits}'::bytea"),
+        Kind::MySql => format!("x'{digits}'"),
+    }
+}
