@@ -345,7 +345,7 @@ fn hint_for_store(error: &endpoint::Error) -> Option<String> {
 fn hint_for_database(error: &SqlError) -> Option<String> {
     let hint = match error.fault {
         Fault::Unreachable => {
-            "is the server up, and are host, port and TLS right? What was begun was taken back; run it again"
+            "is the server up, and are host, port and TLS (`sslrootcert=`) right? Nothing was changed by halves; run it again"
         }
         Fault::Denied => {
             "check user and password (PGPASSWORD, ~/.pgpass, MYSQL_PWD) and rights: a backup needs SELECT on all tables, a \
