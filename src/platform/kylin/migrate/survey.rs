@@ -18,6 +18,8 @@ pub struct Survey {
     pub(super) options: Options,
     pub(super) models: Vec<ModelClaim>,
     pub(super) segments: Vec<SegmentClaim>,
+    /// Models, by project, that have a document: details without one are left over, and speak for nothing.
+    pub(super) documents: Vec<(Arc<str>, Box<str>)>,
     pub(super) columns: Vec<ColumnClaim>,
     pub(super) misnamed: Vec<Misnamed>,
     pub(super) keys: Vec<KeyClaim>,
@@ -36,7 +38,7 @@ pub(super) enum Evidence {
     Nothing,
     /// A segment that is not just being built.
     Segment,
-    /// The details of what was built.
+    /// The details of what was built for a model that has a document.
     Details,
 }
 
@@ -140,6 +142,10 @@ impl Survey {
                 let (id, evidence) = (segment.into(), Evidence::Details);
                 self.segments.push(SegmentClaim { id, owner, evidence, is_listed: false });
             }
+            // Broken or not: what is wrong with it is said when it is converted.
+            Form::Model { project, model } | Form::Dataflow { project, model } => {
+                self.documents.push((project.into(), model.into()));
+            }
             Form::FusionModel { project, model } => self.claim_model(model, &project.into(), Evidence::Nothing),
             Form::StreamingJob { project, job } => {
                 self.claim_model(plain::split_job(job).0, &project.into(), Evidence::Nothing);
@@ -232,6 +238,7 @@ impl Survey {
             ColumnClaim { id, file, said: column.said, owner }
         };
         let columns = model.columns.iter().map(column).collect();
+        self.documents.push((Arc::clone(&owner.project), owner.model.clone()));
         self.claim_model(file, &owner.project, Evidence::Nothing);
         self.claim_model(&model.uuid, &owner.project, Evidence::Nothing);
         self.add_claims(file, Misnamed { kind: Kind::Model, name: name.clone(), owner, columns, segments: Vec::new() });
@@ -254,6 +261,7 @@ impl Survey {
         };
         let segments = dataflow.segments.iter().map(segment).collect();
         let most = evidence(dataflow.segments.iter().any(|segment| segment.is_ready));
+        self.documents.push((Arc::clone(&owner.project), owner.model.clone()));
         self.claim_model(file, &owner.project, most);
         self.claim_model(&dataflow.uuid, &owner.project, most);
         self.add_claims(
@@ -302,6 +310,7 @@ impl Survey {
     pub fn merge(mut self, other: Self) -> Self {
         self.models.extend(other.models);
         self.segments.extend(other.segments);
+        self.documents.extend(other.documents);
         self.columns.extend(other.columns);
         self.misnamed.extend(other.misnamed);
         self.keys.extend(other.keys);

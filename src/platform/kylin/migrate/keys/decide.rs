@@ -17,6 +17,19 @@ pub(super) fn decide(mut survey: Survey) -> Keys {
             survey.segments.extend(segments);
         }
     }
+    let documents: HashSet<(&str, &str)> =
+        survey.documents.iter().map(|(project, model)| (&**project, &**model)).collect();
+    let weigh = |project: &str, model: &str, evidence: &mut Evidence| {
+        if *evidence == Evidence::Details && !documents.contains(&(project, model)) {
+            *evidence = Evidence::Nothing;
+        }
+    };
+    for ModelClaim { id, project, evidence } in &mut survey.models {
+        weigh(project, id, evidence);
+    }
+    for SegmentClaim { owner, evidence, .. } in &mut survey.segments {
+        weigh(&owner.project, &owner.model, evidence);
+    }
     keys.decide_models(survey.models);
     let segments = one_each(survey.segments);
     keys.decide_segments(&segments);

@@ -110,6 +110,29 @@ fn w5_segments_of_two_models_are_both_kept() {
 }
 
 #[test]
+fn details_that_are_left_over_speak_for_no_built_data() {
+    let details = |project: &str| (format!("{project}/dataflow_details/M/S.json"), r#"{"uuid":"S"}"#.to_owned());
+    let ready = r#"{"id":"S","status":"READY"}"#;
+    // The first project has nothing but the details; the other one has the model.
+    let mut store = vec![details("a")];
+    store.extend(twins("", ready).into_iter().filter(|(name, _)| name.starts_with("q/")));
+    store.push(details("q"));
+    let outcome = run(&store, Options::default());
+    assert_eq!(outcome.keys.refusals(), []);
+    assert!(outcome.keys.choices().iter().all(|choice| choice.kept.project == "q"), "{:?}", outcome.keys.choices());
+    assert_eq!(outcome.json("LAYOUT/S.json")["project"], "q");
+    let outcome = run(&[details("a"), details("b")], Options::default());
+    assert_eq!(outcome.keys.refusals(), []);
+    assert_eq!(outcome.names("LAYOUT/").len(), 2);
+    // A model that can't be read has data all the same.
+    let mut store = twins("", ready);
+    store.retain(|(name, _)| !name.starts_with("p/dataflow/"));
+    store.push(("p/dataflow/M.json".to_owned(), "{".to_owned()));
+    store.extend([details("p"), details("q")]);
+    assert_eq!(run(&store, Options::default()).keys.refusals().len(), 1);
+}
+
+#[test]
 fn broken_documents_claim_no_id() {
     let outcome =
         migrate(&[("p/model_desc/M.json", "{"), ("q/model_desc/M.json", r#"{"uuid":"M","fact_table":"D.T"}"#)]);
