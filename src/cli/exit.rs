@@ -211,7 +211,7 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<String> {
         ),
         ops::Error::Unfit { unfit, .. } => Some(hint_for_unfit(unfit)),
         ops::Error::NotMigrated { .. } => Some(
-            "nothing was written; without `--strict` what can't be migrated is kept as it is, and told in the report"
+            "nothing was written; without `--strict` all else is migrated, and what is wrong is told in the report"
                 .to_owned(),
         ),
         ops::Error::Unknown { source: repo::Error::TooNew { .. }, .. } => Some("update metastash on this machine".to_owned()),

@@ -71,6 +71,7 @@ impl Monitor for Progress<'_> {
         let (words, unit) = match task {
             Task::Scan => ("listing", "{human_pos} entries"),
             Task::Store => ("storing", "{human_pos}/{human_len} documents"),
+            Task::Read => ("reading", "{human_pos}/{human_len} documents"),
             Task::Compare => ("comparing", "{human_pos}/{human_len} documents"),
             Task::Search => ("searching", "{human_pos}/{human_len} documents"),
             Task::Write => ("writing", "{human_pos}/{human_len} documents"),

@@ -3,7 +3,7 @@
 use super::sql;
 use crate::model::scope::Scope;
 
-/// What went wrong with a store as a whole. What concerns one entry is a [`Problem`].
+/// What went wrong with a store as a whole. What concerns one entry is a [`Problem`](super::Problem).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is nothing at this place.

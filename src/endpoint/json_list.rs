@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -16,6 +16,9 @@ use serde_json::value::RawValue;
 use super::spool::{Spool, SpoolFile, SpoolStore};
 use super::{Error, PLAIN, Result};
 use crate::model::path::EntryPath;
+
+/// What a text in UTF-8 may begin with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Folder of rows that say nothing we can read: they are documents of their own, so that nobody overlooks them.
 const UNREADABLE: &str = "_rows";
@@ -40,8 +43,13 @@ pub struct JsonList {
 pub fn read(path: &Path) -> Result<JsonList> {
     let failed = |e| Error::io("read", path.display(), e);
     let file = File::open(path).map_err(failed)?;
+    let mut file = BufReader::new(file);
+    // As at the beginning of a document, a mark of the encoding is passed over.
+    if file.fill_buf().map_err(failed)?.starts_with(BYTE_ORDER_MARK) {
+        file.consume(BYTE_ORDER_MARK.len());
+    }
     let mut rows = Rows { file: SpoolFile::new()?, newest: BTreeMap::new(), count: 0, superseded: 0 };
-    let mut json = serde_json::Deserializer::from_reader(BufReader::new(file));
+    let mut json = serde_json::Deserializer::from_reader(file);
     let read = json.deserialize_seq(&mut rows).and_then(|result| json.end().map(|()| result));
     match read {
         Ok(result) => result?,

@@ -80,7 +80,7 @@ pub trait Staging: Sync {
     /// Makes the change: puts what was written, then removes.
     ///
     /// # Errors
-    /// [`Error::Changed`], with nothing done, when an entry to be replaced or removed is not as it was listed.
+    /// [`Error::Changed`](super::Error::Changed), with nothing done, when an entry to be replaced or removed is not as it was listed.
     fn commit(self: Box<Self>, removals: &[Removal], monitor: &dyn Monitor) -> Result<()>;
 }
 

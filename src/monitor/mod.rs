@@ -10,6 +10,8 @@ pub enum Task {
     Scan,
     /// Reading documents and storing what is new; counts documents.
     Store,
+    /// Documents are read, to look at them.
+    Read,
     /// Comparing documents by content; counts documents.
     Compare,
     /// Looking for something in documents; counts documents.

@@ -112,7 +112,7 @@ impl Documents for Live<'_> {
         unread: &(dyn Fn(&EntryPath, String) + Sync),
         monitor: &dyn Monitor,
     ) -> Result<()> {
-        monitor.start(Task::Compare, Some(self.count()));
+        monitor.start(Task::Read, Some(self.count()));
         let listing = self.listing;
         let take_some = |reader: &mut Box<dyn Reader + '_>, numbers: &[u32]| -> Result<()> {
             let mut taker = takers();

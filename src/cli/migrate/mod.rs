@@ -5,6 +5,7 @@ mod places;
 mod show;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -187,8 +188,28 @@ fn check(args: &MigrateArgs, global: &Global, output: &Output, progress: &Progre
         return Err(Usage("--verify needs the result of the migration as DEST".to_owned()).into());
     };
     let source = places::source(&args.source, global)?;
-    let result: Found = places::source(result, global)?;
-    let verification = source.with(|source| result.with(|result| verify(source, result, &args.options(), progress)))?;
+    let made: Found = places::source(result, global)?;
+    match check_one(&source, &made, args, output, progress) {
+        Err(error) if is_foreign(&error) => match source.packages()? {
+            Some(packages) => packages::check(&packages, Path::new(result), args, global, output, progress),
+            None => Err(error),
+        },
+        checked => checked,
+    }
+}
+
+fn is_foreign(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ops::Error::Unfit { unfit: Unfit::Foreign, .. }))
+}
+
+fn check_one(
+    source: &Found,
+    made: &Found,
+    args: &MigrateArgs,
+    output: &Output,
+    progress: &Progress<'_>,
+) -> Result<Code> {
+    let verification = source.with(|source| made.with(|made| verify(source, made, &args.options(), progress)))?;
     progress.clear();
-    show::verification(&verification, &result.location(), output)
+    show::verification(&verification, &made.location(), output)
 }

@@ -2,15 +2,17 @@
 //!
 //! Kylin imports a package only if its name ends in the MD5 of its bytes. Names that end so get the new one.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use md5::{Digest, Md5};
-use metastash::endpoint::location::{Reading, open_target};
+use metastash::endpoint::location::{Reading, has_zip_name, open_target};
 use metastash::ops::migrate::{LAYOUT, plan};
 
 use super::places::{self, Destination, Packages};
+use super::show::Summary;
 use super::{MigrateArgs, show};
 use crate::cli::args::Global;
 use crate::cli::exit::{Code, Refusal};
@@ -20,7 +22,7 @@ use crate::cli::progress::Progress;
 /// Hexadecimal digits of an MD5.
 const DIGITS: usize = 32;
 
-/// Migrates all packages. DEST appears when all of them are there.
+/// Migrates all packages. DEST appears when all of them are there, and what was done is said then.
 pub(super) fn run(
     packages: &Packages,
     destination: Option<&Destination>,
@@ -31,24 +33,16 @@ pub(super) fn run(
 ) -> Result<Code> {
     let target = match destination.filter(|_| !args.dry_run) {
         None => None,
-        Some(Destination::Files(path)) => Some((path, aside(path)?)),
-        Some(Destination::Snapshot { .. }) => {
+        Some(Destination::Files(path)) if !has_zip_name(path) => Some((path, aside(path)?)),
+        Some(_) => {
             let message =
                 format!("{} holds several packages, each with metadata of its own", packages.folder.display());
             let hint = "name one of the zips, or a directory as DEST".to_owned();
             return Err(Refusal { message, hint, code: 14 }.into());
         }
     };
-    let mut worst = Code::Done;
-    for name in &packages.others {
-        output.result(&format!("{}: no zip, left out", name.display()))?;
-        output.message("left_out", serde_json::json!({"path": name.to_string_lossy()}))?;
-        worst = Code::Unread;
-    }
-    if args.strict && !packages.others.is_empty() {
-        let message = format!("{} holds something else than zips", packages.folder.display());
-        return Err(Refusal { message, hint: "take it away, or do without `--strict`".to_owned(), code: 14 }.into());
-    }
+    let mut worst = tell_others(packages, args, output)?;
+    let mut done = Vec::new();
     for name in &packages.names {
         let within = || format!("cannot migrate {}", packages.folder.join(name).display());
         let source = places::source(packages.folder.join(name).as_os_str(), global)?;
@@ -64,8 +58,8 @@ pub(super) fn run(
             written = Some(Destination::Files(path.join(renamed.strip_prefix(aside.path()).unwrap_or(&renamed))));
         }
         progress.clear();
-        let code = show::migration(&migration, written.as_ref(), output)?;
-        worst = if worst == Code::Done { code } else { worst };
+        show::details(&migration, written.as_ref(), output)?;
+        done.push(Summary::of(&migration, written.as_ref())?);
     }
     if let Some((path, aside)) = target {
         let finish = || -> std::io::Result<()> {
@@ -78,7 +72,67 @@ pub(super) fn run(
         // It has become DEST, which is not to be removed.
         let _ = aside.keep();
     }
+    for summary in done {
+        worst = worse(worst, summary.show(output)?);
+    }
     Ok(worst)
+}
+
+/// Checks that each package has its result at the same place below `result`, and that there are no others.
+pub(super) fn check(
+    packages: &Packages,
+    result: &Path,
+    args: &MigrateArgs,
+    global: &Global,
+    output: &Output,
+    progress: &Progress<'_>,
+) -> Result<Code> {
+    let mut worst = tell_others(packages, args, output)?;
+    let mut made: BTreeSet<PathBuf> = Packages::below(result)?.names.into_iter().collect();
+    let deviation = |kind: &str, name: &Path| -> Result<Code> {
+        output.result(&format!("{kind} {}", name.display()))?;
+        output.message("deviation", serde_json::json!({"kind": kind, "path": name.to_string_lossy()}))?;
+        Ok(Code::Different)
+    };
+    let mut pairs = Vec::new();
+    for name in &packages.names {
+        let stem = without_digest(name);
+        let like = |other: &&PathBuf| stem.is_some() && without_digest(other) == stem;
+        match made.get(name).or_else(|| made.iter().find(like)).cloned() {
+            Some(found) => {
+                made.remove(&found);
+                pairs.push((name, found));
+            }
+            None => worst = worse(worst, deviation("missing", name)?),
+        }
+    }
+    for name in &made {
+        worst = worse(worst, deviation("surplus", name)?);
+    }
+    for (name, found) in pairs {
+        let source = places::source(packages.folder.join(name).as_os_str(), global)?;
+        let made = places::source(result.join(found).as_os_str(), global)?;
+        worst = worse(worst, super::check_one(&source, &made, args, output, progress)?);
+    }
+    Ok(worst)
+}
+
+/// Says what else than packages lies there.
+fn tell_others(packages: &Packages, args: &MigrateArgs, output: &Output) -> Result<Code> {
+    if args.strict && !packages.others.is_empty() {
+        let message = format!("{} holds something else than zips", packages.folder.display());
+        return Err(Refusal { message, hint: "take it away, or do without `--strict`".to_owned(), code: 14 }.into());
+    }
+    for name in &packages.others {
+        output.result(&format!("{}: no zip, left out", name.display()))?;
+        output.message("left_out", serde_json::json!({"path": name.to_string_lossy()}))?;
+    }
+    Ok(if packages.others.is_empty() { Code::Done } else { Code::Unread })
+}
+
+/// Returns the code that says more: differences before what could not be looked at.
+fn worse(a: Code, b: Code) -> Code {
+    [Code::Different, Code::Unread].into_iter().find(|code| a == *code || b == *code).unwrap_or(a)
 }
 
 /// Makes a folder beside the destination.
@@ -107,6 +161,12 @@ fn rename_by_digest(path: &Path) -> Result<PathBuf> {
     let renamed = path.with_file_name(format!("{stem}_{digest}.zip"));
     std::fs::rename(path, &renamed).with_context(|| format!("cannot rename {}", path.display()))?;
     Ok(renamed)
+}
+
+/// Returns where a package lies, but for an MD5 that its name ends in.
+fn without_digest(path: &Path) -> Option<PathBuf> {
+    let stem = path.file_name().and_then(|name| name.to_str()).and_then(stem_before_digest)?;
+    Some(path.with_file_name(stem))
 }
 
 fn stem_before_digest(name: &str) -> Option<&str> {

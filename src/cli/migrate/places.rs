@@ -64,27 +64,7 @@ impl Found {
     /// Returns the folder with the zips below it, if it is one that holds nothing else of Kylin.
     pub(super) fn packages(&self) -> Result<Option<Packages>> {
         let Self::Store { folder: Some(folder), .. } = self else { return Ok(None) };
-        let (mut names, mut others) = (Vec::new(), Vec::new());
-        let mut folders = vec![PathBuf::new()];
-        while let Some(below) = folders.pop() {
-            let within = folder.join(&below);
-            let list = std::fs::read_dir(&within).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-            for entry in list.with_context(|| format!("cannot list {}", within.display()))? {
-                let name = below.join(entry.file_name());
-                let kind = entry.file_type().with_context(|| format!("cannot list {}", within.display()))?;
-                if kind.is_dir() {
-                    folders.push(name);
-                } else if kind.is_file() && has_zip_name(&name) {
-                    names.push(name);
-                } else {
-                    others.push(name);
-                }
-            }
-        }
-        names.sort_unstable();
-        others.sort_unstable();
-        let packages = Packages { folder: folder.clone(), names, others };
-        Ok(Some(packages).filter(|packages| !packages.names.is_empty()))
+        Ok(Some(Packages::below(folder)?).filter(|packages| !packages.names.is_empty()))
     }
 }
 
@@ -96,6 +76,29 @@ pub(super) struct Packages {
     pub names: Vec<PathBuf>,
     /// What else lies there, sorted: it is left out.
     pub others: Vec<PathBuf>,
+}
+
+impl Packages {
+    pub(super) fn below(folder: &Path) -> Result<Self> {
+        let mut packages = Self { folder: folder.to_owned(), ..Self::default() };
+        let mut folders = vec![PathBuf::new()];
+        while let Some(below) = folders.pop() {
+            let within = folder.join(&below);
+            let list = std::fs::read_dir(&within).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+            for entry in list.with_context(|| format!("cannot list {}", within.display()))? {
+                let name = below.join(entry.file_name());
+                let kind = entry.file_type().with_context(|| format!("cannot list {}", within.display()))?;
+                match kind.is_dir() {
+                    true => folders.push(name),
+                    false if kind.is_file() && has_zip_name(&name) => packages.names.push(name),
+                    false => packages.others.push(name),
+                }
+            }
+        }
+        packages.names.sort_unstable();
+        packages.others.sort_unstable();
+        Ok(packages)
+    }
 }
 
 /// Where a migration goes.
@@ -118,6 +121,12 @@ pub(super) fn source(name: &OsStr, global: &Global) -> Result<Found> {
         store::place(&Global { store: Some(PathBuf::from(name)), ..global.clone() })?
     };
     match place {
+        Place::Files(path) if name != "live" && !path.exists() => Err(Refusal {
+            message: format!("there is nothing at {}", path.display()),
+            hint: "check the spelling; `live` is the store that `--store` or $KYLIN_HOME names".to_owned(),
+            code: 1,
+        }
+        .into()),
         Place::Files(path) => files(&path, global),
         Place::Database { database, .. } => {
             let located = database::open(*database, global)?;

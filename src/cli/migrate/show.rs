@@ -13,6 +13,12 @@ use crate::cli::output::{Output, bytes, count, path_fields};
 
 /// Shows what a migration did, or would do where there is no destination.
 pub(super) fn migration(migration: &Migration, destination: Option<&Destination>, output: &Output) -> Result<Code> {
+    details(migration, destination, output)?;
+    Summary::of(migration, destination)?.show(output)
+}
+
+/// Shows what somebody should know of the documents.
+pub(super) fn details(migration: &Migration, destination: Option<&Destination>, output: &Output) -> Result<()> {
     let report = &migration.report;
     lines(report, output)?;
     report.choices.iter().try_for_each(|choice| show_choice(choice, output))?;
@@ -27,44 +33,63 @@ pub(super) fn migration(migration: &Migration, destination: Option<&Destination>
     if !differences.is_empty() {
         output.say(&format!("remarks (`--verbose` shows them): {}", differences.join(", ")))?;
     }
-    advice(report, destination, output)?;
-    let (documents, size) = migration.totals();
-    let to = match destination {
-        None => None,
-        Some(Destination::Files(path)) => Some(path.display().to_string()),
-        Some(Destination::Snapshot { .. }) => Some("a snapshot".to_owned()),
-    };
-    let head = match &to {
-        None => format!("would migrate {} of {}", count(report.documents, "document"), report.source),
-        Some(to) => format!("migrated {} of {} to {to}", count(report.documents, "document"), report.source),
-    };
-    let dropped: u64 = report.account.dropped.values().flat_map(|projects| projects.values()).sum();
-    output.say(&format!(
-        "{head}: {}, {}; {dropped} dropped, {} broken, {} unknown, {} unread; {}, {}",
-        count(documents, "new document"),
-        bytes(size),
-        report.account.broken,
-        report.account.unknown,
-        report.unread.len(),
-        count(report.errors(), "error"),
-        count(report.warnings(), "warning"),
-    ))?;
-    let mut fields = as_fields(serde_json::to_value(&report.account)?);
-    fields.extend(as_fields(json!({
-        "source": report.source,
-        "destination": to,
-        "documents": report.documents,
-        "bytes": report.bytes,
-        "new_documents": documents,
-        "new_bytes": size,
-        "unread": report.unread.len(),
-        "choices": report.choices.len(),
-        "imbalances": report.imbalances.len(),
-        "errors": report.errors(),
-        "warnings": report.warnings(),
-    })));
-    output.message("migrate_summary", fields.into())?;
-    Ok(if report.has_problems() { Code::Unread } else { Code::Done })
+    advice(report, destination, output)
+}
+
+/// What is said of a migration when it is done.
+pub(super) struct Summary {
+    line: String,
+    fields: Value,
+    code: Code,
+}
+
+impl Summary {
+    pub(super) fn of(migration: &Migration, destination: Option<&Destination>) -> Result<Self> {
+        let report = &migration.report;
+        let (documents, size) = migration.totals();
+        let to = match destination {
+            None => None,
+            Some(Destination::Files(path)) => Some(path.display().to_string()),
+            Some(Destination::Snapshot { .. }) => Some("a snapshot".to_owned()),
+        };
+        let head = match &to {
+            None => format!("would migrate {} of {}", count(report.documents, "document"), report.source),
+            Some(to) => format!("migrated {} of {} to {to}", count(report.documents, "document"), report.source),
+        };
+        let dropped: u64 = report.account.dropped.values().flat_map(|projects| projects.values()).sum();
+        let line = format!(
+            "{head}: {}, {}; {dropped} dropped, {} broken, {} unknown, {} unread; {}, {}",
+            count(documents, "new document"),
+            bytes(size),
+            report.account.broken,
+            report.account.unknown,
+            report.unread.len(),
+            count(report.errors(), "error"),
+            count(report.warnings(), "warning"),
+        );
+        let mut fields = as_fields(serde_json::to_value(&report.account)?);
+        fields.extend(as_fields(json!({
+            "source": report.source,
+            "destination": to,
+            "documents": report.documents,
+            "bytes": report.bytes,
+            "new_documents": documents,
+            "new_bytes": size,
+            "unread": report.unread.len(),
+            "choices": report.choices.len(),
+            "imbalances": report.imbalances.len(),
+            "errors": report.errors(),
+            "warnings": report.warnings(),
+        })));
+        let code = if report.has_problems() { Code::Unread } else { Code::Done };
+        Ok(Self { line, fields: fields.into(), code })
+    }
+
+    pub(super) fn show(self, output: &Output) -> Result<Code> {
+        output.say(&self.line)?;
+        output.message("migrate_summary", self.fields)?;
+        Ok(self.code)
+    }
 }
 
 /// Shows what became of each document; for people only what somebody should look at, unless they ask for all.

@@ -379,6 +379,25 @@ fn a_folder_of_zips_is_migrated_zip_by_zip() {
     let digest: String = Md5::digest(bytes).iter().map(|byte| format!("{byte:02X}")).collect();
     assert_eq!(*name, format!("deep/sales_{digest}.zip"));
     sandbox.done("migrate --verify packages/all.zip out/all.zip");
+    // The name of one ends in another MD5 than that of its source.
+    sandbox.done("migrate --verify packages out");
+    fs::copy(sandbox.path("out/all.zip"), sandbox.path("out/more.zip")).unwrap();
+    fs::rename(sandbox.path("out/all.zip"), sandbox.path("out/other.zip")).unwrap();
+    let ran = sandbox.run("migrate --verify packages out");
+    let said: Vec<&str> = ran.stdout.lines().take(3).collect();
+    assert_eq!(
+        (ran.code, said),
+        (4, vec!["missing all.zip", "surplus more.zip", "surplus other.zip"]),
+        "{}",
+        ran.stdout
+    );
+    // Nothing is said to be done before all of it is.
+    fs::write(sandbox.path("packages/zz.zip"), "PK no zip").unwrap();
+    let ran = sandbox.run("migrate packages again");
+    assert_eq!((ran.code, ran.stdout.contains("migrated"), sandbox.path("again").exists()), (13, false, false));
+    fs::remove_file(sandbox.path("packages/zz.zip")).unwrap();
+    let ran = sandbox.run("migrate packages again.zip");
+    assert!(ran.code == 14 && ran.stderr.contains("a directory as DEST"), "{}", ran.stderr);
     let ran = sandbox.run("migrate packages snapshot:");
     assert!(ran.code == 14 && ran.stderr.contains("packages holds several packages"), "{}", ran.stderr);
     assert_eq!(fs::read_dir(sandbox.folder.path()).unwrap().count(), 3, "nothing is left beside them");
@@ -643,4 +662,20 @@ fn what_lies_beside_packages_is_told() {
     assert_eq!((ran.code, ran.stdout.contains("README: no zip, left out")), (3, true), "{}", ran.stdout);
     assert!(sandbox.path("out/a.zip").exists());
     assert_eq!(sandbox.run("migrate zips strict --strict").code, 14);
+}
+
+#[test]
+fn a_list_of_rows_may_begin_with_a_mark_of_its_encoding() {
+    let sandbox = with_old();
+    let row =
+        r#"[{"meta_table_key":"/_global/user/U","meta_table_content":{"username":"U","uuid":"1"},"meta_table_ts":5}]"#;
+    fs::write(sandbox.path("rows.json"), [b"\xef\xbb\xbf", row.as_bytes()].concat()).unwrap();
+    assert_ne!(sandbox.run("migrate rows.json new").code, 13);
+    assert!(contents(&sandbox.path("new")).contains_key("USER_INFO/U.json"));
+    sandbox.refused(
+        "migrate nowhere other",
+        1,
+        "error: there is nothing at nowhere
+         hint: check the spelling; `live` is the store that `--store` or $KYLIN_HOME names",
+    );
 }

@@ -134,3 +134,32 @@ fn export_to_a_full_disk_leaves_nothing() {
         assert_eq!(fs::read_dir(sandbox.path("disk")).unwrap().count(), 0);
     }
 }
+
+#[test]
+fn migration_to_a_full_disk_or_a_read_only_one() {
+    let sandbox = Sandbox::new();
+    let Some(mount) = Mount::small(&sandbox.path("disk")) else { return };
+    let noise = |n: u32| blake3::hash(&n.to_le_bytes()).to_hex().to_string().repeat(600);
+    for n in 0..60 {
+        let table = format!(r#"{{"uuid":"{n}","name":"T{n}","database":"DB","noise":"{}"}}"#, noise(n));
+        sandbox.write(&format!("old/sales/table/DB.T{n}.json"), &table);
+    }
+    let before = state(&sandbox.path("old"));
+    for target in ["disk/new", "disk/new.zip"] {
+        let ran = sandbox.run(&format!("migrate old {target}"));
+        // What repeats itself fits into the zip.
+        if target == "disk/new" {
+            assert_eq!(ran.code, 1, "{}", ran.stderr);
+            assert!(ran.stderr.contains("No space left"), "{}", ran.stderr);
+            assert_eq!(fs::read_dir(sandbox.path("disk")).unwrap().count(), 0);
+        }
+    }
+    assert!(mount.make_read_only());
+    let before_disk = state(&sandbox.path("disk"));
+    for target in ["disk/other", "disk/other.zip"] {
+        let ran = sandbox.run(&format!("migrate old {target}"));
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains("Read-only file system"), "{}", ran.stderr);
+    }
+    assert!(state(&sandbox.path("disk")) == before_disk && state(&sandbox.path("old")) == before);
+}

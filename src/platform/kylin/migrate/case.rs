@@ -6,7 +6,7 @@ use super::fate::{Difference, Fate, Remark, Why};
 use super::jackson::{Object, Text, Value, read, write};
 use super::{Converted, Keys, LAYOUT, NewDocument, unmigrated_name};
 use crate::model::path::{EntryPath, escape};
-use crate::platform::kylin::kind::Kind;
+use crate::platform::kylin::kind::{KeyRule, Kind};
 use crate::platform::kylin::layout::GLOBAL;
 
 /// A document on its way: what it became so far, and what there is to say about it.
@@ -124,7 +124,11 @@ impl<'k> Case<'k> {
         match self.keys.winner(kind, project, key).filter(|winner| *winner != self.name) {
             None => Ok(()),
             Some(winner) => {
-                let place = new_name(kind, key).map_or_else(|_| key.to_owned(), |name| name.to_string());
+                let key = match kind.facts().key {
+                    KeyRule::Prefixed(_) => Cow::Owned(format!("{project}.{key}")),
+                    _ => Cow::Borrowed(key),
+                };
+                let place = new_name(kind, &key).map_or_else(|_| key.to_string(), |name| name.to_string());
                 Err(Why::Taken { place, by: winner.to_string() })
             }
         }
