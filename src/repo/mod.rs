@@ -182,6 +182,8 @@ impl Repository {
 
     /// Tells whether the configuration was written: not so when there is one already.
     fn write_config(&self) -> Result<bool> {
+        // The folders above may be there because someone was stopped who had just begun with this.
+        self.storage.settle("")?;
         match self.storage.put(format::config::NAME, &format::config::encode(&self.planned, &self.codec)) {
             Err(e) if e.kind == ErrorKind::Exists => Ok(false),
             result => {

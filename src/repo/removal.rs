@@ -37,6 +37,14 @@ impl Repository {
         Ok(self.storage.list(PACKS)?.iter().filter_map(|object| object.name.parse().ok()).collect())
     }
 
+    /// Makes all packs that are there durable: what is removed because of others is not to come back without them.
+    ///
+    /// # Errors
+    /// When the storage can't be written.
+    pub fn settle_packs(&self) -> Result<()> {
+        Ok(self.storage.settle(PACKS)?)
+    }
+
     /// Removes a pack for ever. Returns whether it was there.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rayon::prelude::*;
 
 use super::format;
+use super::index::PACKS;
 use super::{Error, Repository, Result};
 use crate::model::hash::{ChunkId, Root, SnapshotId};
 use crate::model::log::{LogPosition, Replayed};
@@ -302,8 +303,10 @@ impl Repository {
         fitting.filter_map(|name| self.read_snapshot(name).transpose()).collect()
     }
 
-    /// Writes a snapshot: the commit. Everything it refers to must be durable.
+    /// Writes a snapshot: the commit. Everything it refers to can be seen, and is made durable first: a pack that is relied
+    /// on may be of a writer that was stopped before it was.
     pub(super) fn put_snapshot(&self, manifest: Manifest) -> Result<Snapshot> {
+        self.storage.settle(PACKS)?;
         let file = format::snapshot::encode(&manifest, &self.codec);
         let name = FileName { time: file_time(manifest.time_ms), id: SnapshotId::of(&file) };
         match self.storage.put(&name.object(), &file) {

@@ -98,6 +98,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Returns the time by the clock that [`Object::modified`] is of. It may be behind by as long as the call takes.
     fn now(&self) -> Result<SystemTime>;
 
+    /// Makes all objects in `folder` durable that can be seen there now, and those in no folder: also such as someone else
+    /// was stopped at putting there, in the middle of [`NewObject::finish`]. With an empty name, also the place where all
+    /// this is. Where what can be seen is durable, nothing is to be done.
+    fn settle(&self, folder: &str) -> Result<()> {
+        let _ = folder;
+        Ok(())
+    }
+
     /// Writes a whole object.
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut object = self.create()?;

@@ -1,14 +1,16 @@
 //! The n-th call to the storage fails, whatever it is, for every n: once, or from then on. Whatever a prune or a repair
 //! makes of that, nothing is lost, and the same command then succeeds.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use metastash::monitor::Silent;
+use metastash::ops::backup::backup;
 use metastash::ops::prune::{PruneOptions, prune};
 use metastash::ops::repair::{RepairOptions, repair};
+use metastash::ops::restore::{Mode, restore};
 use metastash::repo::Repository;
 use metastash::repo::config::GRACE_SECS;
 use metastash::repo::snapshot::Snapshot;
@@ -17,7 +19,8 @@ use metastash::storage::{Error, NewObject, Object, Result, Storage};
 
 use crate::damage::{Harm, inflict, stage, unreadable};
 use crate::support::{
-    Contents, assert_sound, back_up, contents, contents_of, create, open, scratch, settle, text, view, write,
+    Contents, assert_sound, back_up, contents, contents_of, create, noise, open, options, restore_options, scratch,
+    settle, store, text, view, write,
 };
 
 /// Makes calls fail by their number.
@@ -93,6 +96,11 @@ impl Storage for Failing {
         self.storage.now()
     }
 
+    fn settle(&self, folder: &str) -> Result<()> {
+        self.enter(folder)?;
+        self.storage.settle(folder)
+    }
+
     fn remove(&self, name: &str) -> Result<()> {
         self.enter(name)?;
         self.storage.remove(name)
@@ -166,6 +174,72 @@ fn prune_of_which_any_call_fails_loses_nothing_and_then_succeeds() {
         prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
         day(&storage);
     }
+}
+
+#[test]
+fn backup_of_which_any_call_fails_loses_nothing_and_then_succeeds() {
+    let scratch = scratch();
+    let (storage, _) = create();
+    let mut taken = Vec::new();
+    // The last one has something to store that is large enough for packs of its own, and a segment to write.
+    for round in 0..32 {
+        write(scratch.path(), format!("p{}/{}", round % 3, round % 7), text(round, 700));
+        if round == 31 {
+            (0..12).for_each(|n| write(scratch.path(), format!("p0/large {n}"), noise(n, 1_500_000)));
+        }
+        settle();
+        if round < 31 {
+            taken.push((back_up(scratch.path(), &open(&storage)).snapshot, contents_of(&view(scratch.path()))));
+        }
+    }
+    let now = contents_of(&view(scratch.path()));
+    let act = |repo: &Repository| drop(backup(&store(scratch.path()), repo, &options(), &Silent));
+    let calls = fail_everywhere(&storage, act, |storage, context| {
+        assert_reads(storage, &taken, context);
+        let report = back_up(scratch.path(), &open(storage));
+        assert_sound(&open(storage));
+        assert!(contents(&open(storage), &report.snapshot) == now, "{context}");
+    });
+    assert!(calls > 50, "{calls}");
+}
+
+#[test]
+fn restore_of_which_any_call_fails_is_all_or_nothing_and_then_succeeds() {
+    let scratch = scratch();
+    let (source, target) = (scratch.path().join("source"), scratch.path().join("target"));
+    let (storage, _) = create();
+    let mut taken = Vec::new();
+    for round in 0..3 {
+        for n in 0..5 {
+            write(&source, format!("p{}/{n}", n % 2), text(round * 10 + n, 1500));
+        }
+        settle();
+        taken.push((back_up(&source, &open(&storage)).snapshot, contents_of(&view(&source))));
+    }
+    let before = || {
+        let _ = fs::remove_dir_all(&target);
+        write(&target, "p0/other", b"what only the checkpoint has");
+        contents_of(&view(&target))
+    };
+    let (old, (snapshot, new)) = (before(), &taken[1]);
+    let go = |repo: &Repository| restore(&store(&target), repo, snapshot, &restore_options(Mode::Truncate), &Silent);
+    let calls = fail_everywhere(
+        &storage,
+        |repo| {
+            before();
+            let is_done = go(repo).is_ok();
+            let found = contents_of(&view(&target));
+            assert!(found == *if is_done { new } else { &old }, "all or nothing");
+        },
+        |storage, context| {
+            assert_reads(storage, &taken, context);
+            before();
+            let checkpoint = go(&open(storage)).unwrap().checkpoint.unwrap();
+            assert!(contents_of(&view(&target)) == *new, "{context}");
+            assert!(contents(&open(storage), &checkpoint) == old, "{context}");
+        },
+    );
+    assert!(calls > 15, "{calls}");
 }
 
 #[test]

@@ -34,6 +34,9 @@ pub(super) fn act(repo: &Repository, look: &Look, mut plan: PrunePlan, monitor: 
     for record in &plan.records {
         report.records += u64::from(counted(monitor, || repo.remove_record(record))?);
     }
+    if !plan.delete.ids.is_empty() {
+        repo.settle_packs()?;
+    }
     report.deleted = of(&remove_packs(repo, &plan.delete.ids, monitor)?);
     report.marks = remove_marks(repo, look, &plan, monitor)?;
     for leftover in &plan.leftovers {
