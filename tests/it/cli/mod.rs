@@ -12,6 +12,7 @@ mod forget;
 mod guards;
 mod help;
 mod json;
+mod killed;
 mod kylin;
 mod migrate;
 mod mounts;
