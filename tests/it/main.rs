@@ -8,6 +8,7 @@ mod cli;
 mod conformance;
 mod counts;
 mod crash;
+mod crowd;
 mod damage;
 mod directory;
 mod disk;

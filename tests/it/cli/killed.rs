@@ -24,7 +24,7 @@ const KEPT: usize = 4;
 
 const COMMANDS: [&str; 5] = [
     "backup --store store",
-    "restore --store target --after-truncate",
+    "restore --store target --after-truncate --allow-empty",
     "forget --keep-last 4",
     "prune --max-unused 0%",
     "repair",
