@@ -10,7 +10,8 @@ Installs what is missing (a compiler, PostgreSQL and MariaDB, which tests start 
 runs everything that CI runs: needs a Rust toolchain, or rustup.
 
   --long   run the property tests with many more cases (2000, or PROPTEST_CASES), more plays of prunes among backups (200, or
-           METASTASH_TEST_SEEDS), and ten thousand snapshots
+           METASTASH_TEST_SEEDS), ten thousand kills (METASTASH_TEST_KILLS), a hundred thousand operations at once
+           (METASTASH_TEST_OPERATIONS), and ten thousand snapshots
   --help   print this
 END
 }
@@ -116,7 +117,8 @@ done
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # What is set for backups at home must not lead tests to them.
-unset METASTASH_REPO METASTASH_STORE KYLIN_HOME
+unset METASTASH_REPO METASTASH_STORE METASTASH_PROFILE KYLIN_HOME
+export XDG_CONFIG_HOME=/nonexistent
 CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 export CARGO_TARGET_DIR
 temporary=$(mktemp -d)
@@ -153,6 +155,8 @@ try_readme "$temporary"
 if [[ -n $is_long ]]; then
     export PROPTEST_CASES=${PROPTEST_CASES:-2000}
     export METASTASH_TEST_SEEDS=${METASTASH_TEST_SEEDS:-200}
+    export METASTASH_TEST_KILLS=${METASTASH_TEST_KILLS:-10000}
+    export METASTASH_TEST_OPERATIONS=${METASTASH_TEST_OPERATIONS:-100000}
     step "cargo test, $PROPTEST_CASES cases of each property"
 else
     step 'cargo test'

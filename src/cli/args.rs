@@ -9,6 +9,7 @@ use metastash::platform::kylin::layout::{Layout, Level};
 use super::backup::BackupArgs;
 use super::browse::{CatArgs, LsArgs};
 use super::check::CheckArgs;
+use super::config::ConfigArgs;
 use super::diff::DiffArgs;
 use super::doctor::DoctorArgs;
 use super::export::ExportArgs;
@@ -63,6 +64,9 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub store: Option<PathBuf>,
+    /// Read settings from NAME.toml in the folder of profiles, or from a file [default: default.toml, if it is there]
+    #[arg(long, global = true, env = "METASTASH_PROFILE", value_name = "NAME", help_heading = "Global options")]
+    pub profile: Option<String>,
     /// How the names in the store are read, if not as what is found there says
     #[arg(long, global = true, value_name = "LAYOUT", help_heading = "Global options")]
     pub layout: Option<LayoutName>,
@@ -253,11 +257,23 @@ pub(crate) enum Command {
     /// Show what the repository holds and takes
     #[command(after_help = "Example: metastash stats --json")]
     Stats,
+    /// Show which settings hold, and where they come from
+    ///
+    /// The command line goes before the environment, that before the profile, and that before what is built in.
+    #[command(after_help = "Examples:\n  metastash config\n  metastash config forget --profile nightly")]
+    Config(ConfigArgs),
     /// Print a completion script for a shell
     #[command(after_help = "Example: metastash completions bash > /etc/bash_completion.d/metastash")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write those of all commands to a folder
+    #[command(after_help = "Examples:\n  metastash man | man -l -\n  metastash man /usr/local/share/man/man1")]
+    Man {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
     },
 }
 
@@ -280,9 +296,14 @@ impl Command {
             | Self::Metastore { .. } => true,
             Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),
             Self::Ls(LsArgs { at, .. }) | Self::Cat(CatArgs { at, .. }) => at.at.is_some(),
-            Self::Init | Self::Snapshots(_) | Self::Find(_) | Self::Log(_) | Self::Stats | Self::Completions { .. } => {
-                false
-            }
+            Self::Init
+            | Self::Snapshots(_)
+            | Self::Find(_)
+            | Self::Log(_)
+            | Self::Stats
+            | Self::Config(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => false,
         }
     }
 }

@@ -58,15 +58,19 @@ pub(crate) struct Refusal {
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && wants_json {
-        let text = error.to_string();
-        // The first paragraph: what is missing, or possible, is named in its other lines.
-        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-        print_json(2, lines.join(" ").trim_start_matches("error: "), None);
+        print_json(2, &first_paragraph(error), None);
     } else {
         // Nobody is left to tell if this fails.
         let _ = error.print();
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Returns the first paragraph of what clap says: what is missing, or possible, is named in its other lines.
+pub(crate) fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Prints a failure with its causes and a hint, and returns its exit code.

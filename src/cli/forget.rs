@@ -28,7 +28,7 @@ use super::{open, prune, store};
 #[derive(Debug, Args)]
 pub(crate) struct ForgetArgs {
     /// Snapshots to forget, whatever rules say: first digits of an id, a label, `latest` or `latest~N`
-    #[arg(value_name = "SNAP")]
+    #[arg(value_name = "SNAP", conflicts_with = "KeepArgs")]
     pub snapshots: Vec<Reference>,
     /// Look only at snapshots of the store that is named, taken on this machine
     #[arg(long, conflicts_with = "snapshots")]
@@ -100,14 +100,8 @@ impl KeepArgs {
 
 pub(crate) fn run(args: &ForgetArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
     let policy = args.keep.policy();
-    match (&policy, args.snapshots.is_empty()) {
-        (None, true) => {
-            return Err(Usage("name snapshots to forget, or rules such as `--keep-daily 7`".to_owned()).into());
-        }
-        (Some(_), false) => {
-            return Err(Usage("rules and names of snapshots do not go together".to_owned()).into());
-        }
-        _ => {}
+    if policy.is_none() && args.snapshots.is_empty() {
+        return Err(Usage("name snapshots to forget, or rules such as `--keep-daily 7`".to_owned()).into());
     }
     let only = if args.this_store { Some(store::required_location(global)?) } else { None };
     let repo = open::repository(global)?;

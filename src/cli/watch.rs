@@ -22,6 +22,7 @@ use super::backup::{TrustArgs, refuse_repeated_tags, summary, summary_fields};
 use super::exit::{self, Code, Refusal};
 use super::forget::{KeepArgs, readable};
 use super::output::{Output, count, local_time, utc_time};
+use super::profile::Hooks;
 use super::progress::Progress;
 use super::schedule::{Moment, Schedule};
 use super::values::{parse_interval, parse_percent, parse_tag};
@@ -62,7 +63,14 @@ struct Saved {
     forgotten: Result<u64>,
 }
 
-pub(crate) fn run(args: &WatchArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+/// Hooks are run with each backup that the rhythm asks for.
+pub(crate) fn run(
+    args: &WatchArgs,
+    global: &Global,
+    hooks: &Hooks,
+    output: &Output,
+    progress: &Progress<'_>,
+) -> Result<Code> {
     refuse_repeated_tags(&args.tags)?;
     let policy = args.keep.policy();
     let mut schedule = Schedule::new(args.every, args.jitter);
@@ -70,7 +78,12 @@ pub(crate) fn run(args: &WatchArgs, global: &Global, output: &Output, progress: 
     let mut is_known = false;
     for number in 1.. {
         let began = Moment::now();
-        let ran = run_once(args, policy.as_ref(), global, &told, &mut is_known);
+        let ran = hooks.around(
+            "watch",
+            |saved: &Saved| code_of(&saved.report).number(),
+            || progress.is_interrupted(),
+            || run_once(args, policy.as_ref(), global, &told, &mut is_known),
+        );
         progress.clear();
         told.end_run(ran.is_ok());
         let error = match &ran {

@@ -79,7 +79,12 @@ fn reader_that_goes_away() {
         let script = format!("\"$0\" {words} | head -c 10; exit ${{PIPESTATUS:-0}}");
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(script).arg(program).current_dir(sandbox.folder.path());
-        let output = shell.env_remove("METASTASH_REPO").env_remove("KYLIN_HOME").output().unwrap();
+        let output = shell
+            .env("XDG_CONFIG_HOME", sandbox.path("configuration"))
+            .env_remove("METASTASH_REPO")
+            .env_remove("KYLIN_HOME")
+            .output()
+            .unwrap();
         assert_eq!((output.stdout.len(), String::from_utf8_lossy(&output.stderr).as_ref()), (10, ""), "{words}");
     }
 }

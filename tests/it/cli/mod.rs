@@ -3,6 +3,7 @@
 mod at;
 mod at_once;
 mod bad_input;
+mod config;
 mod damage;
 mod diff_content;
 mod dropin;
@@ -40,8 +41,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// What a command would look at if the environment of the tests had it.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 12] = [
     "METASTASH",
+    "METASTASH_HOOK",
+    "METASTASH_PROFILE",
     "METASTASH_REPO",
     "METASTASH_STORE",
     "METASTASH_KYLIN_URL",
@@ -120,6 +123,8 @@ impl Sandbox {
         for name in VARIABLES {
             command.env_remove(name);
         }
+        // Nobody's own profile is read.
+        command.env("XDG_CONFIG_HOME", self.path("configuration"));
         command.env("TZ", "UTC").env("USER", "tester").current_dir(self.folder.path());
         command
     }

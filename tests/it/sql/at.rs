@@ -150,6 +150,7 @@ impl Stage {
     fn command(&self, words: &str) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("metastash"));
         command.args(words.split_whitespace()).current_dir(self.folder.path()).env("TZ", "UTC");
+        command.env("XDG_CONFIG_HOME", self.folder.path().join("configuration"));
         command.env("METASTASH_REPO", self.folder.path().join("repo")).env("METASTASH_STORE", self.db.url());
         command
     }

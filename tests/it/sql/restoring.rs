@@ -278,6 +278,7 @@ pub(crate) fn metastash(folder: &Path, words: &[&str]) -> std::process::Command 
     for name in names {
         command.env_remove(name);
     }
+    command.env("XDG_CONFIG_HOME", folder.join("configuration"));
     command.env("METASTASH_REPO", folder.join("repo")).env("TZ", "UTC").env("USER", "tester").current_dir(folder);
     command.args(words);
     command

@@ -240,6 +240,7 @@ impl Shell {
         for name in VARIABLES {
             command.env_remove(name);
         }
+        command.env("XDG_CONFIG_HOME", self.folder.path().join("configuration"));
         command.args(args).args(["--repo", "repo"]).current_dir(self.folder.path()).env("HOME", self.folder.path());
         command
     }
