@@ -34,13 +34,13 @@ pub(crate) struct ForgetArgs {
     #[arg(long, conflicts_with = "snapshots")]
     pub this_store: bool,
     /// Forget the last backup of a store, too
-    #[arg(long, requires = "snapshots", conflicts_with = "undo")]
+    #[arg(long, requires = "snapshots", conflicts_with_all = ["undo", "KeepArgs"])]
     pub allow_empty: bool,
     /// With rules: keep this snapshot whatever they say; may be repeated
     #[arg(long, value_name = "SNAP", conflicts_with = "snapshots")]
     pub hold: Vec<Reference>,
     /// Put forgotten snapshots back
-    #[arg(long, requires = "snapshots")]
+    #[arg(long, requires = "snapshots", conflicts_with = "KeepArgs")]
     pub undo: bool,
     /// Prune afterwards
     #[arg(long, conflicts_with = "undo")]
