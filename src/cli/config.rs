@@ -40,9 +40,16 @@ pub(crate) fn run(
         let Some(key) = arg.get_long() else { continue };
         if is_explicit(matches, arg.get_id().as_str()) {
             let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
-            let raw = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
-            let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
-            let values = if is_flag { vec!["true".to_owned()] } else { values };
+            let id = arg.get_id().as_str();
+            let values = match is_flag {
+                true => matches.get_one::<bool>(id).map(ToString::to_string).into_iter().collect(),
+                false => matches
+                    .get_raw(id)
+                    .into_iter()
+                    .flatten()
+                    .map(|value| value.to_string_lossy().into_owned())
+                    .collect(),
+            };
             rows.push(Row { command: None, key: key.to_owned(), values, origin: explicit(arg, matches) });
         } else {
             rows.extend(row(None, arg, profile, args.command.is_some()));

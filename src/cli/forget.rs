@@ -125,10 +125,10 @@ pub(crate) fn run(args: &ForgetArgs, global: &Global, output: &Output, progress:
         }
     };
     if args.dry_run {
-        show_plan(&decisions, output)?;
+        show_plan(&decisions, snapshots.len() as u64, output)?;
     } else {
         let forgotten = forget(&repo, &decisions, progress)?;
-        show(&decisions, forgotten, output)?;
+        show(&decisions, snapshots.len() as u64, forgotten, output)?;
     }
     if !args.prune {
         return Ok(Code::Done);
@@ -162,22 +162,22 @@ fn undo(args: &ForgetArgs, repo: &Repository, output: &Output) -> Result<Code> {
     Ok(Code::Done)
 }
 
-fn show_plan(decisions: &[Decision<'_>], output: &Output) -> Result<()> {
+fn show_plan(decisions: &[Decision<'_>], listed: u64, output: &Output) -> Result<()> {
     tell(decisions, output)?;
     if !decisions.is_empty() {
         output.result(&table(decisions.iter()).to_string())?;
     }
     let gone = gone(decisions);
-    let kept = decisions.len() as u64 - gone;
+    let kept = listed - gone;
     output.say(&format!("would forget {}, keep {kept}; nothing was changed", count(gone, "snapshot")))?;
     output.message("forget_summary", json!({"forgotten": gone, "kept": kept, "is_dry_run": true}))?;
     Ok(())
 }
 
-fn show(decisions: &[Decision<'_>], forgotten: u64, output: &Output) -> Result<()> {
+fn show(decisions: &[Decision<'_>], listed: u64, forgotten: u64, output: &Output) -> Result<()> {
     tell(decisions, output)?;
     let gone = gone(decisions);
-    let kept = decisions.len() as u64 - gone;
+    let kept = listed - gone;
     if gone > 0 {
         output.say(&table(decisions.iter().filter(|decision| decision.forgets())).to_string())?;
     }

@@ -53,9 +53,10 @@ struct Asked {
 
 /// Parses the arguments, runs the command, and returns its exit code.
 pub(crate) fn run() -> ExitCode {
-    let matches = match Cli::command().try_get_matches() {
+    let matches = match profile::with_switches(Cli::command()).try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => return exit::usage(&error),
+        // Help and messages are about switches as people write them.
+        Err(error) => return exit::usage(&Cli::command().try_get_matches().err().unwrap_or(error)),
     };
     let asked = match ask(&matches) {
         Ok(asked) => asked,
@@ -93,9 +94,8 @@ pub(crate) fn run() -> ExitCode {
 
 /// Reads the profile, and the arguments again with what it says.
 fn ask(matches: &ArgMatches) -> anyhow::Result<Asked> {
-    let command = Cli::command();
-    let profile = Profile::load(&command, matches)?;
-    let with_settings = profile.apply(command, matches).try_get_matches();
+    let profile = Profile::load(&Cli::command(), matches)?;
+    let with_settings = profile.apply(profile::with_switches(Cli::command()), matches).try_get_matches();
     let matches = with_settings.map_err(|error| exit::Usage(exit::first_paragraph(&error)))?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| exit::Usage(exit::first_paragraph(&error)))?;
     Ok(Asked { cli, matches, profile })

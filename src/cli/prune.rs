@@ -20,7 +20,7 @@ pub(crate) struct PruneArgs {
     /// Show what would be done, and change nothing
     #[arg(long, short = 'n')]
     pub dry_run: bool,
-    /// Delete what was marked at least this long ago [default: the grace of the repository, 24h; not less]
+    /// Delete only what was marked this long ago or longer: no less than the grace of the repository, which is the default
     #[arg(long, value_name = "DURATION", value_parser = parse_interval)]
     pub grace: Option<Duration>,
     /// Leave packs as they are while no more than this share of all their bytes is unused

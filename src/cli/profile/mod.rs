@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 pub(crate) use hooks::Hooks;
 
@@ -26,7 +26,7 @@ const DEFAULT: &str = "default";
 const WITHOUT_SETTINGS: [&str; 4] = ["metastore", "config", "completions", "man"];
 
 /// Options that say yes to something, or what one run is about: a file must not say that for all runs to come.
-const NOT_FOR_FILES: [&str; 16] = [
+const NOT_FOR_FILES: [&str; 17] = [
     "after-truncate",
     "at",
     "create-tables",
@@ -35,6 +35,7 @@ const NOT_FOR_FILES: [&str; 16] = [
     "forget-unreadable",
     "fresh-uuids",
     "help",
+    "json",
     "label",
     "new-identity",
     "no-checkpoint",
@@ -169,6 +170,26 @@ impl Profile {
     }
 }
 
+/// Tells whether a profile may set an option.
+pub(crate) fn may_be_set(key: &str) -> bool {
+    !key.starts_with("allow-") && !NOT_FOR_FILES.contains(&key)
+}
+
+/// Returns the definition of the command line in which what a profile can turn on can be turned off: `--switch=false`.
+pub(crate) fn with_switches(command: Command) -> Command {
+    let loosen = |arg: Arg| match arg.get_action() {
+        ArgAction::SetTrue if arg.get_long().is_some_and(may_be_set) => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .value_parser(clap::value_parser!(bool))
+            .default_value("false")
+            .default_missing_value("true"),
+        _ => arg,
+    };
+    command.mut_args(loosen).mut_subcommands(|command| command.mut_args(loosen))
+}
+
 /// Returns the folder of profiles, if the environment tells.
 pub(crate) fn folder() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value: &OsString| Path::new(value).is_absolute());
@@ -222,11 +243,48 @@ mod tests {
     fn options_that_are_nothing_for_files_exist() {
         let command = built(&Cli::command());
         for key in NOT_FOR_FILES {
-            assert!(command.get_subcommands().any(|inner| option(inner, key).is_some()), "{key}");
+            let is_option = |inner: &Command| option(inner, key).is_some();
+            assert!(is_option(&command) || command.get_subcommands().any(is_option), "{key}");
         }
         for name in WITHOUT_SETTINGS {
             assert!(command.find_subcommand(name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_profile_may_set_was_weighed() {
+        let command = Cli::command();
+        let keys = |command: &Command| {
+            let keys = command.get_arguments().filter_map(|arg| arg.get_long().filter(|key| may_be_set(key)));
+            keys.collect::<Vec<_>>().join(" ")
+        };
+        let inner = command.get_subcommands().filter(|inner| !WITHOUT_SETTINGS.contains(&inner.get_name()));
+        let found: Vec<String> = inner.map(|inner| format!("{}: {}", inner.get_name(), keys(inner))).collect();
+        assert_eq!(keys(&command), "repo store layout quiet verbose");
+        let rules = "keep-last keep-hourly keep-daily keep-weekly keep-monthly keep-yearly keep-within keep-tag";
+        let expected = [
+            "init: ".to_owned(),
+            "backup: project tag skip-if-unchanged no-log verify".to_owned(),
+            "snapshots: project tag forgotten".to_owned(),
+            "ls: project long".to_owned(),
+            "cat: ".to_owned(),
+            "find: regex content pointer ignore-case snapshot all project exit-code".to_owned(),
+            "log: ".to_owned(),
+            "diff: project content noise no-noise exit-code".to_owned(),
+            "restore: project keep-permissions kylin-url".to_owned(),
+            "undo: kylin-url".to_owned(),
+            "export: format project".to_owned(),
+            "import: tag".to_owned(),
+            "doctor: since project exit-code".to_owned(),
+            "migrate: verify strict as-kylin skip-if-new tag".to_owned(),
+            format!("watch: every jitter project tag keep-unchanged no-log verify runs {rules}"),
+            format!("forget: this-store hold prune {rules}"),
+            "prune: grace max-unused".to_owned(),
+            "check: read-data".to_owned(),
+            "repair: ".to_owned(),
+            "stats: ".to_owned(),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

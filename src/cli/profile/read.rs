@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{NOT_FOR_FILES, Profile, Setting, WITHOUT_SETTINGS, built, hooks, option};
+use super::{Profile, Setting, WITHOUT_SETTINGS, built, hooks, may_be_set, option};
 use crate::cli::exit::Refusal;
 
 /// A table or value, with where it is.
@@ -92,7 +92,7 @@ fn read_setting(
     value: &Value<'_>,
 ) -> Result<Setting> {
     let (name, offset) = (key.get_ref().as_ref(), key.span().start);
-    if name.starts_with("allow-") || NOT_FOR_FILES.contains(&name) {
+    if !may_be_set(name) {
         let hint = "give it on the command line of the run that it is meant for";
         return Err(source.refuse(offset, &format!("`{name}` is nothing for a profile"), hint));
     }

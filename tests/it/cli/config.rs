@@ -61,6 +61,9 @@ fn options_of_commands_come_from_their_tables() {
     );
     sandbox.done("backup");
     assert!(sandbox.done("backup").starts_with("nothing changed"));
+    // What the profile turns on can be turned off.
+    assert!(sandbox.done("backup --skip-if-unchanged=false").contains("saved: 3 documents"));
+    sandbox.done("forget latest");
     // What is given is instead of what the profile says, not besides.
     sandbox.done("backup --tag by=hand --label kept");
     let listed = sandbox.done("snapshots");
