@@ -40,8 +40,11 @@ use metastash::storage::memory::MemoryStorage;
 use metastash::storage::{Object, Storage};
 use tempfile::NamedTempFile;
 
-/// The targets: the name of the seeds' folder, and the function.
-pub const ALL: [(&str, fn(&[u8])); 15] = [
+/// A target: the name of its seeds' folder, and the function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const ALL: [Target; 15] = [
     ("repo_files", repo_files),
     ("pack_tail", pack_tail),
     ("tree", tree_nodes),
