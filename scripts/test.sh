@@ -11,7 +11,8 @@ runs everything that CI runs: needs a Rust toolchain, or rustup.
 
   --long   run the property tests with many more cases (2000, or PROPTEST_CASES), more plays of prunes among backups (200, or
            METASTASH_TEST_SEEDS), ten thousand kills (METASTASH_TEST_KILLS), a hundred thousand operations at once
-           (METASTASH_TEST_OPERATIONS), and ten thousand snapshots
+           (METASTASH_TEST_OPERATIONS), ten thousand snapshots, a minute of each fuzzing target, and the count of lines that
+           tests run (scripts/fuzz.sh and scripts/coverage.sh say what these need)
   --help   print this
 END
 }
@@ -165,6 +166,10 @@ cargo test --locked
 if [[ -n $is_long ]]; then
     step 'ten thousand snapshots'
     cargo test --locked --test it scale:: -- --ignored --nocapture
+    step 'scripts/fuzz.sh'
+    scripts/fuzz.sh
+    step 'scripts/coverage.sh'
+    scripts/coverage.sh
 fi
 
 printf '\nAll passed in %d min %02d s.\n' $((SECONDS / 60)) $((SECONDS % 60))

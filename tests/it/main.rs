@@ -16,6 +16,7 @@ mod failing;
 mod forget;
 mod formats;
 mod formats_database;
+mod fuzzed;
 mod guards;
 mod interleave;
 mod kylin;
