@@ -16,6 +16,10 @@ const BODY_RAW_BYTES_MAX: u64 = 1 << 30;
 /// more than they save: 3 % of the repository (`benches/runs.md`).
 const MATCH_BYTES_MIN: u32 = 6;
 
+/// Largest window of a body, as a power of two: 8 MiB, four times that of our level. A few damaged bytes would otherwise
+/// ask for 128 MiB before anything is decompressed.
+const WINDOW_LOG_MAX: u32 = 23;
+
 const STORED: u8 = 0;
 const ZSTD: u8 = 1;
 
@@ -89,7 +93,10 @@ impl Codec {
             Some((&STORED, payload)) => raw.extend_from_slice(payload),
             Some((&ZSTD, payload)) => {
                 zstd::Decoder::with_buffer(payload)
-                    .and_then(|decoder| decoder.take(length.saturating_add(1)).read_to_end(&mut raw))
+                    .and_then(|mut decoder| {
+                        decoder.window_log_max(WINDOW_LOG_MAX)?;
+                        decoder.take(length.saturating_add(1)).read_to_end(&mut raw)
+                    })
                     .map_err(|e| FormatError::malformed(format!("it cannot be decompressed: {e}")))?;
             }
             _ => return Err(FormatError::malformed("it has an unknown compression method")),
@@ -154,6 +161,20 @@ mod tests {
         assert!(codec.decode(&[9, 1, 2], 2).is_err());
         assert!(codec.decode(&[], 0).is_err());
         assert!(codec.decode(&blob, FRAME_RAW_BYTES_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn body_that_asks_for_a_large_window_is_refused() {
+        let noise: Vec<u8> =
+            (0..9_000_000_u32).flat_map(|n| [n.to_le_bytes()[1], n.wrapping_mul(n).to_le_bytes()[2]]).collect();
+        let codec = Codec::new(3);
+        assert_eq!(codec.decode_body(&codec.encode_body(&noise)), Ok(noise), "none of ours is too large");
+        // A zstd frame: its magic number, no length, and the window; 2^23 bytes, then 2^24.
+        for (window, why) in [(13 << 3, "0 bytes"), (14 << 3, "decompressed")] {
+            let body = [&1_u64.to_le_bytes()[..], &[ZSTD, 0x28, 0xb5, 0x2f, 0xfd, 0, window, 1, 0, 0]].concat();
+            let error = codec.decode_body(&body).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]
