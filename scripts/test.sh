@@ -170,7 +170,7 @@ if [[ -n $is_long ]]; then
     scripts/fuzz.sh
     step 'scripts/coverage.sh'
     # The lines do not get more with the cases.
-    env -u PROPTEST_CASES -u METASTASH_TEST_SEEDS scripts/coverage.sh
+    env -u PROPTEST_CASES -u METASTASH_TEST_SEEDS -u METASTASH_TEST_KILLS -u METASTASH_TEST_OPERATIONS scripts/coverage.sh
 fi
 
 printf '\nAll passed in %d min %02d s.\n' $((SECONDS / 60)) $((SECONDS % 60))
