@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Times backups of databases side by side with what the database can do itself, and prints a Markdown table.
 set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 export LC_ALL=C
 
 usage() {
@@ -35,11 +37,6 @@ misused() {
 
 say() {
     printf '%s\n' "$*" >&2
-}
-
-fail() {
-    printf 'error: %s\n' "$1" >&2
-    exit 1
 }
 
 # ---- options

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Measures which lines of src the tests run, and fails if those of the core are too few.
 set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # Lines of the core (model, repo, ops, storage) that must be run, in percent.
 readonly CORE_PERCENT_MIN=95
@@ -16,16 +18,6 @@ the core (model, repo, ops, storage) are less than 95 %. Tests inside src are ru
   --uncovered  as --report, and print the lines of the core that were not run
   --help       print this
 END
-}
-
-fail() {
-    printf 'error: %s\n' "$1" >&2
-    [[ -z ${2-} ]] || printf 'hint: %s\n' "$2" >&2
-    exit 1
-}
-
-step() {
-    printf '\n== %s\n' "$1"
 }
 
 # Prints `ROOM PATH LINE COUNT` for each line of code in an lcov report, but for those of tests: whole files of tests, and
@@ -68,9 +60,7 @@ for argument in "$@"; do
         exit
         ;;
     *)
-        printf 'error: unknown option: %s\n\n' "$argument" >&2
-        usage >&2
-        exit 2
+        wrong_usage "unknown option: $argument"
         ;;
     esac
 done

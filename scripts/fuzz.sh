@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Fuzzes every decoder for a while. What is found is kept in fuzz/artifacts.
 set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # Most megabytes of one allocation, and of all memory. No input is larger than a few thousand bytes: what asks for more
 # than this believes a length that nothing stands behind.
@@ -21,22 +23,6 @@ earlier runs found worth keeping in fuzz/corpus. Needs rustup with a nightly com
   --seconds N   seconds of each target (60)
   --help        print this
 END
-}
-
-fail() {
-    printf 'error: %s\n' "$1" >&2
-    [[ -z ${2-} ]] || printf 'hint: %s\n' "$2" >&2
-    exit 1
-}
-
-step() {
-    printf '\n== %s\n' "$1"
-}
-
-wrong_usage() { # MESSAGE
-    printf 'error: %s\n\n' "$1" >&2
-    usage >&2
-    exit 2
 }
 
 seconds=60

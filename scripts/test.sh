@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, then checks formatting, lints, documentation, the README's first commands, and runs all tests.
 set -euo pipefail
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
     cat <<'END'
@@ -15,16 +17,6 @@ runs everything that CI runs: needs a Rust toolchain, or rustup.
            tests run (scripts/fuzz.sh and scripts/coverage.sh say what these need)
   --help   print this
 END
-}
-
-fail() {
-    printf 'error: %s\n' "$1" >&2
-    [[ -z ${2-} ]] || printf 'hint: %s\n' "$2" >&2
-    exit 1
-}
-
-step() {
-    printf '\n== %s\n' "$1"
 }
 
 # Tells whether there is a program, also where PATH does not lead everyone.
@@ -109,9 +101,7 @@ for argument in "$@"; do
         exit
         ;;
     *)
-        printf 'error: unknown option: %s\n\n' "$argument" >&2
-        usage >&2
-        exit 2
+        wrong_usage "unknown option: $argument"
         ;;
     esac
 done

@@ -228,6 +228,7 @@ fn perform(role: &Role, staged: &Staged, taken: &Taken, dice: &mut Dice, tally: 
     match role {
         Role::Writer(root) => {
             change(root, dice);
+            settle();
             match backup(&store(root), &repo, &options(), &Silent) {
                 Ok(report) => {
                     taken.lock().unwrap().insert(report.snapshot.id, contents_of(&view(root)));
@@ -289,7 +290,7 @@ fn perform(role: &Role, staged: &Staged, taken: &Taken, dice: &mut Dice, tally: 
 }
 
 /// Changes some documents of a store. Few contents are about, so that many come back.
-fn change(root: &Path, dice: &mut Dice) {
+pub(crate) fn change(root: &Path, dice: &mut Dice) {
     for _ in 0..1 + dice.below(3) {
         let path = format!("p{}/{}", dice.below(2), dice.below(5));
         if dice.below(4) == 0 {
@@ -298,11 +299,10 @@ fn change(root: &Path, dice: &mut Dice) {
             write(root, &path, text(dice.below(12) as u64, 200 + dice.below(2) * 3000));
         }
     }
-    settle();
 }
 
 /// Reads a snapshot, if all of it can be read.
-fn try_read(repo: &Repository, snapshot: &Snapshot) -> Option<Contents> {
+pub(crate) fn try_read(repo: &Repository, snapshot: &Snapshot) -> Option<Contents> {
     let read = entries(repo, snapshot).ok()?.into_iter().map(|entry| {
         let bytes = read_document(repo, &entry).ok()?;
         Some((entry.path.as_bytes().to_vec(), bytes))
