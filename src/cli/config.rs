@@ -80,9 +80,7 @@ fn row(command: Option<&str>, arg: &clap::Arg, profile: &Profile, with_unset: bo
         return make(vec![value.to_string_lossy().into_owned()], format!("environment, {}", name.to_string_lossy()));
     }
     let path = profile.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-    if let Some(setting) =
-        profile.setting(command.unwrap_or_default(), key).filter(|setting| setting.command.as_deref() == command)
-    {
+    if let Some(setting) = profile.setting(command, key) {
         return make(setting.values.clone(), format!("profile, {path}:{}", setting.line));
     }
     let defaults: Vec<String> = arg.get_default_values().iter().map(|v| v.to_string_lossy().into_owned()).collect();

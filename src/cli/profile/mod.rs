@@ -93,9 +93,11 @@ impl Profile {
                 None => return Err(Usage("neither XDG_CONFIG_HOME nor HOME says where profiles are".to_owned()).into()),
             },
         };
+        // Who has no home may be given a file for one.
+        let is_missing = |e: &std::io::Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
         let text = match std::fs::read_to_string(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound && name.is_none() => return Ok(Self::default()),
-            Err(e) if e.kind() == ErrorKind::NotFound => {
+            Err(e) if is_missing(&e) && name.is_none() => return Ok(Self::default()),
+            Err(e) if is_missing(&e) => {
                 let hint = "`--profile NAME` means NAME.toml in that folder, a name with a `/` any file".to_owned();
                 return Err(
                     Refusal { message: format!("there is no profile {}", path.display()), hint, code: 2 }.into()
@@ -161,12 +163,9 @@ impl Profile {
         command
     }
 
-    /// Returns the setting of an option: that of the command goes before that of all.
-    pub(crate) fn setting(&self, command: &str, key: &str) -> Option<&Setting> {
-        let of = |wanted: Option<&str>| {
-            self.settings.iter().find(|setting| setting.key == key && setting.command.as_deref() == wanted)
-        };
-        of(Some(command)).or_else(|| of(None))
+    /// Returns the setting of an option of a command, or of all.
+    pub(crate) fn setting(&self, command: Option<&str>, key: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.key == key && setting.command.as_deref() == command)
     }
 }
 

@@ -91,6 +91,7 @@ fn profiles_are_named_or_are_files() {
     }
     assert!(sandbox.command("init").env("METASTASH_PROFILE", "").status().unwrap().success());
     assert!(sandbox.path("meta_backups/config").exists(), "an empty name is no profile");
+    assert!(sandbox.command("stats").env("XDG_CONFIG_HOME", "/dev/null").status().unwrap().success());
     sandbox.refused(
         "stats --profile missing",
         2,
