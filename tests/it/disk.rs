@@ -175,6 +175,13 @@ impl MemoryDisk {
         Self::from(state, self.clock_of_its_own(), Failing { first: u64::MAX, count: 0 })
     }
 
+    /// Tells whether names in a folder of the repository can be seen that are not durable.
+    pub(crate) fn is_unsettled(&self, folder: &str) -> bool {
+        let folder = Path::new(Self::ROOT).join(folder);
+        let state = self.lock();
+        state.seen.get(&folder) != state.synced.get(&folder)
+    }
+
     pub(crate) fn storage(&self) -> Arc<LocalStorage> {
         Arc::new(LocalStorage::on(Arc::new(self.clone()), Self::ROOT))
     }

@@ -16,7 +16,7 @@ use metastash::repo::snapshot::Snapshot;
 use metastash::storage::Storage;
 
 use crate::damage::{Unreadable, unreadable};
-use crate::disk::{Failing, LOSSES, MemoryDisk};
+use crate::disk::{Failing, LOSSES, Loss, MemoryDisk};
 use crate::support::{
     Contents, Dice, assert_sound, below, config, contents, contents_of, options, restore_options, scratch, settle,
     snapshots, store, text, view, write,
@@ -196,6 +196,42 @@ fn committed_snapshot_survives_power_loss_in_forget_and_prune() {
     run_prune(&disk).unwrap();
     assert_reads(&disk, &all, "at the end");
     assert_eq!(disk.storage().list("marks").unwrap(), []);
+}
+
+/// The first one is killed when a copy of its can be seen and is not durable; the power goes in the one that deletes.
+#[test]
+fn committed_snapshot_survives_power_loss_in_a_prune_after_one_that_was_killed() {
+    let scratch = scratch();
+    let disk = MemoryDisk::new();
+    let all = taken(&disk, scratch.path(), 9);
+    let mut tried = 0;
+    for killed_at in 0.. {
+        let killed = disk.fork(Failing { first: killed_at, count: u64::MAX });
+        let is_through = run_prune(&killed).is_ok();
+        if is_through {
+            break;
+        }
+        if !killed.is_unsettled("packs") {
+            continue;
+        }
+        let marked = killed.revived();
+        day(&marked);
+        run_prune(&marked).unwrap();
+        day(&marked);
+        for first in 0.. {
+            let failing = marked.fork(Failing { first, count: u64::MAX });
+            let _ = run_prune(&failing);
+            for seed in 0..8 {
+                let after = failing.without_power(Loss::Torn, &mut Dice::new(seed));
+                assert_reads(&after, &all, &format!("killed at {killed_at}, power lost at {first}, seed {seed}"));
+            }
+            if failing.calls() <= first {
+                break;
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "{tried}");
 }
 
 #[test]
