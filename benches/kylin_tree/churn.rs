@@ -1,9 +1,9 @@
-//! One day of change on a tree.
+//! A day of change on a tree, or a part of one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::dice::{DAY, Dice, END, HOUR};
 use super::edit;
@@ -52,27 +52,78 @@ const FIXED: &[&str] = &["SYSTEM", "COMPUTE_COLUMN", "CC_MODEL_RELATION", "TABLE
 /// Kinds nothing refers to.
 const LOOSE: &[&str] = &["JOB_STATS", "TABLE_EXD", "QUERY_RECORD", "HISTORY_SOURCE_USAGE", "ACL"];
 
-/// Changes a tree as the given day, counted from 1, would.
-///
-/// Documents are rewritten in place, added and unlinked; references stay complete. All written files get the time
-/// of the day. The counts are the fractions asked for, as long as the tree has enough documents to change.
+/// One of equal parts of a day.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Which day after the tree's end, from 1.
+    pub day: u32,
+    /// Which part of it, from 0.
+    pub number: u32,
+    /// How many parts it has.
+    pub of: u32,
+}
+
+impl Part {
+    /// Returns the only part of a day that has one.
+    pub fn whole(day: u32) -> Self {
+        Self { day, number: 0, of: 1 }
+    }
+}
+
+/// A tree that changes, and the names in it: to list a large one takes longer than to change a little of it.
+pub struct Changing {
+    dir: PathBuf,
+    present: Present,
+}
+
+impl Changing {
+    /// Lists a tree.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        Ok(Self { dir: dir.to_owned(), present: present(dir)? })
+    }
+
+    /// Changes it as a part of a day would; parts come in order.
+    ///
+    /// Documents are rewritten in place, added and unlinked; references stay complete. All written files get a time of
+    /// the part. The counts are the fractions asked for, as long as the tree has enough documents to change.
+    pub fn pass(&mut self, part: Part, churn: &Churn) -> io::Result<Churned> {
+        let total: usize = self.present.values().map(Vec::len).sum();
+        let length = DAY / u64::from(part.of);
+        let day = END + u64::from(part.day.saturating_sub(1)) * DAY;
+        let mut work = Work {
+            dir: &self.dir,
+            dice: Dice::new(churn.seed, [u64::MAX - 1, u64::from(part.day), u64::from(part.number)]),
+            day,
+            begin: day + u64::from(part.number) * length,
+            length,
+            present: &self.present,
+            touched: BTreeSet::new(),
+            created: BTreeSet::new(),
+            unlinked: BTreeSet::new(),
+            done: Churned::default(),
+        };
+        let mut dataflows = work.dataflows(share(total, churn.modified))?;
+        work.remove(&mut dataflows, share(total, churn.removed))?;
+        work.add(&mut dataflows, share(total, churn.added))?;
+        work.rewrite(&dataflows)?;
+        work.modify(share(total, churn.modified))?;
+        let Work { created, unlinked, done, .. } = work;
+        for (kind, key) in unlinked {
+            self.present.entry(kind).or_default().retain(|present| *present != key);
+        }
+        for (kind, key) in created {
+            let keys = self.present.entry(kind).or_default();
+            if let Err(at) = keys.binary_search(&key) {
+                keys.insert(at, key);
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// Changes a tree as the given day, counted from 1, would: see [`Changing::pass`].
 pub fn churn(dir: &Path, day: u32, churn: &Churn) -> io::Result<Churned> {
-    let present = present(dir)?;
-    let total: usize = present.values().map(Vec::len).sum();
-    let mut work = Work {
-        dir,
-        dice: Dice::new(churn.seed, [u64::MAX - 1, u64::from(day), 0]),
-        day: END + u64::from(day.saturating_sub(1)) * DAY,
-        present,
-        touched: BTreeSet::new(),
-        done: Churned::default(),
-    };
-    let mut dataflows = work.dataflows(share(total, churn.modified))?;
-    work.remove(&mut dataflows, share(total, churn.removed))?;
-    work.add(&mut dataflows, share(total, churn.added))?;
-    work.rewrite(&dataflows)?;
-    work.modify(share(total, churn.modified))?;
-    Ok(work.done)
+    Changing::open(dir)?.pass(Part::whole(day), churn)
 }
 
 /// Returns how many documents a fraction is.
@@ -115,10 +166,17 @@ struct Dataflow {
 struct Work<'a> {
     dir: &'a Path,
     dice: Dice,
+    /// When the day begins, in milliseconds since 1970.
     day: u64,
-    present: Present,
+    /// When the part of it begins.
+    begin: u64,
+    /// How long that is, in milliseconds.
+    length: u64,
+    present: &'a Present,
     /// What was changed or removed already and is left alone from then on.
     touched: BTreeSet<(String, String)>,
+    created: BTreeSet<(String, String)>,
+    unlinked: BTreeSet<(String, String)>,
     done: Churned,
 }
 
@@ -134,9 +192,9 @@ impl Work<'_> {
         write(&path(self.dir, kind, key), at, content)
     }
 
-    /// Returns a time of the day.
+    /// Returns a time of the part of the day.
     fn time(&mut self) -> u64 {
-        self.day + self.dice.below(DAY)
+        self.begin + self.dice.below(self.length)
     }
 
     /// Returns up to `count` keys of a kind at random, none that was changed already.
@@ -193,7 +251,10 @@ impl Work<'_> {
 
     fn unlink(&mut self, kind: &str, key: &str) -> io::Result<()> {
         match fs::remove_file(path(self.dir, kind, key)) {
-            Ok(()) => self.done.removed += 1,
+            Ok(()) => {
+                self.unlinked.insert((kind.to_owned(), key.to_owned()));
+                self.done.removed += 1;
+            }
             // A segment that was never built has no layouts.
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
             Err(error) => return Err(error),
@@ -226,6 +287,7 @@ impl Work<'_> {
     fn create(&mut self, kind: &str, key: &str, at: u64, content: &str) -> io::Result<()> {
         if !path(self.dir, kind, key).exists() {
             self.write(kind, key, at, content)?;
+            self.created.insert((kind.to_owned(), key.to_owned()));
             self.done.added += 1;
         }
         Ok(())
@@ -291,7 +353,8 @@ impl Work<'_> {
         if count > self.done.modified
             && self.present.get("SYSTEM").is_some_and(|keys| keys.iter().any(|k| k == "_image"))
         {
-            let (at, offset) = (self.day + DAY - 1, (self.day + DAY) / 7_919);
+            let end = self.begin + self.length;
+            let (at, offset) = (end - 1, end / 7_919);
             self.write("SYSTEM", "_image", at, &format!("{{\"offset\":{offset}}}"))?;
             self.done.modified += 1;
         }

@@ -26,7 +26,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-pub use churn::{Churn, Churned, churn};
+pub use churn::{Changing, Churn, Churned, Part, churn};
 pub use tree::Written;
 
 use project::Project;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use metastash::endpoint::location::{Located, Reading, has_zip_name, open as open_store, open_tar};
 use metastash::endpoint::tar::{Packing, TarStore};
 use metastash::endpoint::{self, PLAIN};
+use metastash::model::clock::unix_ms;
 use metastash::ops;
 use metastash::ops::backup::{BackupOptions, BackupReport, backup};
 use metastash::platform::kylin::detect::backup_time;
@@ -209,6 +210,5 @@ fn saved_ms(path: &Path, located: &Located) -> Result<i64> {
         // A pipe does not tell.
         None => SystemTime::now(),
     };
-    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    Ok(unix_ms(modified))
 }

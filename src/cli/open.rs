@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use metastash::model::clock::Clock;
 use metastash::model::scope::Scope;
 use metastash::ops::Author;
 use metastash::platform::kylin::detect::backup_time;
@@ -99,8 +99,7 @@ fn new_repository(global: &Global) -> Result<(Arc<LocalStorage>, Config)> {
     refuse_occupied(&path)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).context("cannot draw an id for the repository")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let created_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+    let created_ms = Clock::default().now_ms();
     Ok((Arc::new(LocalStorage::new(path)), Config { id, created_ms, grace_secs: GRACE_SECS }))
 }
 

@@ -12,6 +12,7 @@ use metastash::model::scope::Scope;
 use metastash::repo::Repository;
 use metastash::repo::losses::Lack;
 use metastash::repo::snapshot::{Reason, Snapshot};
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::args::Global;
@@ -49,14 +50,16 @@ pub(crate) fn run(args: &SnapshotsArgs, global: &Global, output: &Output) -> Res
     let mut list = repo.snapshots()?;
     list.snapshots.retain(|snapshot| is_asked_for(snapshot, args, &repo));
     let lacking = repo.lacking(&list.snapshots)?;
-    for snapshot in &list.snapshots {
-        let mut fields = snapshot_fields(snapshot);
-        let lack = lacking.get(&snapshot.id).copied().unwrap_or_default();
-        fields.insert("documents_lost".to_owned(), json!(lack.documents));
-        fields.insert("is_tree_damaged".to_owned(), json!(lack.has_damaged_tree));
-        output.message("snapshot", fields.into())?;
-    }
-    if !list.snapshots.is_empty() {
+    // There may be ten thousand: what is not asked for is not made.
+    if output.is_json() {
+        for snapshot in &list.snapshots {
+            let mut fields = snapshot_fields(snapshot);
+            let lack = lacking.get(&snapshot.id).copied().unwrap_or_default();
+            fields.insert("documents_lost".to_owned(), json!(lack.documents));
+            fields.insert("is_tree_damaged".to_owned(), json!(lack.has_damaged_tree));
+            output.message("snapshot", fields.into())?;
+        }
+    } else if !list.snapshots.is_empty() {
         output.result(&table(&list.snapshots, &lacking).to_string())?;
     }
     output.say(&count(list.snapshots.len() as u64, "snapshot"))?;
@@ -115,9 +118,9 @@ fn table(snapshots: &[Snapshot], lacking: &BTreeMap<SnapshotId, Lack>) -> Table 
     let mut table = Table::new();
     table.load_preset(NOTHING);
     table.set_header(["id", "time", "scope", "documents", "size", "new", "changed", "removed", "notes", "store"]);
-    for snapshot in snapshots {
+    let row = |snapshot: &Snapshot| {
         let manifest = &snapshot.manifest;
-        table.add_row([
+        [
             short(&snapshot.id),
             local_time(manifest.time_ms),
             manifest.scope.to_string(),
@@ -128,8 +131,9 @@ fn table(snapshots: &[Snapshot], lacking: &BTreeMap<SnapshotId, Lack>) -> Table 
             manifest.counts.removed.to_string(),
             notes_with(snapshot, lacking.get(&snapshot.id)),
             format!("{}:{}", manifest.host, manifest.store),
-        ]);
-    }
+        ]
+    };
+    table.add_rows(snapshots.par_iter().map(row).collect::<Vec<_>>());
     for column in 3..8 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Error, Result};
 use clap::Args;
 use jiff::SignedDuration;
+use metastash::model::clock::unix_ms;
 use metastash::model::scope::Scope;
 use metastash::monitor::{Monitor, Problem, Task};
 use metastash::ops::backup::{BackupOptions, BackupReport, backup};
@@ -180,7 +181,7 @@ fn code_of(report: &BackupReport) -> Code {
 }
 
 fn show(number: u64, ran: &Result<Saved>, seconds: f64, next: Option<Duration>, output: &Output) -> Result<()> {
-    let now_ms = milliseconds(SystemTime::now());
+    let now_ms = unix_ms(SystemTime::now());
     let time = local_time(now_ms);
     match ran {
         Ok(saved) => {
@@ -195,7 +196,7 @@ fn show(number: u64, ran: &Result<Saved>, seconds: f64, next: Option<Duration>, 
             output.result(&format!("{time}  failed: {}{next}", with_hint(error)))?;
         }
     }
-    let next = next.map(|next| utc_time(milliseconds(SystemTime::now() + next)));
+    let next = next.map(|next| utc_time(unix_ms(SystemTime::now() + next)));
     output.message("watch_run", fields(number, &utc_time(now_ms), ran, seconds, next.as_deref()))?;
     output.finish()
 }
@@ -242,10 +243,6 @@ fn fields(number: u64, time: &str, ran: &Result<Saved>, seconds: f64, next: Opti
         "seconds": seconds,
         "next": next,
     })
-}
-
-fn milliseconds(time: SystemTime) -> i64 {
-    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Returns a duration for people, to the second.

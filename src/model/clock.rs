@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The machine's clock. Clones go together; a new one shows the time of the machine.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,11 @@ impl Clock {
         SystemTime::now() + self.ahead()
     }
 
+    /// Returns the time in milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        unix_ms(self.now())
+    }
+
     /// Returns by how much it was put forward.
     pub fn ahead(&self) -> Duration {
         Duration::from_millis(self.ahead_ms.load(Ordering::SeqCst))
@@ -26,6 +31,16 @@ impl Clock {
         let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.ahead_ms.fetch_add(time_ms, Ordering::SeqCst);
     }
+}
+
+/// Returns a time in milliseconds since 1970; 0 when it is before that.
+pub fn unix_ms(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns a time in nanoseconds since 1970; 0 when it is before that.
+pub fn unix_ns(time: SystemTime) -> i64 {
+    i64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::str::FromStr;
 /// Length of every id, in bytes.
 pub const ID_BYTES: usize = 32;
 
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// A string that is not an id: wrong length or not lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a {what} id: 64 hexadecimal digits are expected")]
@@ -44,7 +46,12 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                let mut digits = [0; 2 * ID_BYTES];
+                for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+                    pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
+                    pair[1] = HEX_DIGITS[usize::from(byte & 15)];
+                }
+                f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
             }
         }
 

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
+
 use super::history::{Archived, History, uncovered, version_of};
 use super::{Error, Result};
 use crate::model::entry::Entry;
 use crate::model::hash::ContentId;
 use crate::model::log::{LogChange, LogPosition, LogRecord};
 use crate::model::path::EntryPath;
+use crate::model::root::Projects;
 use crate::platform::kylin::layout::{Layout, Place};
-use crate::repo::Repository;
 use crate::repo::snapshot::Snapshot;
-use crate::repo::tree::Tree;
+use crate::repo::tree::Top;
+use crate::repo::{self, Repository};
+
+/// How many snapshots are read before the first of them is told of: what their trees share is read once.
+const SNAPSHOTS_AHEAD: usize = 1024;
 
 /// What is known of a document at some time.
 #[derive(Debug)]
@@ -55,9 +61,11 @@ pub struct LogReport {
 
 /// A document, by the names it has.
 struct Subject {
-    path: EntryPath,
     key: Option<Vec<u8>>,
-    layout: Option<Layout>,
+    /// Where it may be, whatever the projects are.
+    paths: BTreeSet<EntryPath>,
+    /// What it is called, if it is in a project that the name does not tell.
+    unplaced: Option<(Layout, EntryPath)>,
 }
 
 impl Subject {
@@ -68,27 +76,86 @@ impl Subject {
             Some(_) => Some(path.as_bytes().to_vec()),
             None => layout.and_then(|layout| layout.key_of(path)),
         };
-        Self { path: path.clone(), key, layout }
+        let mut paths = BTreeSet::from([path.clone()]);
+        let name = layout.zip(key.as_ref()).and_then(|(layout, key)| Some((layout, layout.name_of_key(key)?)));
+        paths.extend(name.as_ref().map(|(layout, name)| layout.path_in(name, None)));
+        let unplaced = name.filter(|(layout, name)| !matches!(layout.place(name), Place::At(_)));
+        Self { key, paths, unplaced }
     }
 
-    /// Returns where it may be in a tree.
-    fn paths(&self, tree: &Tree) -> Vec<EntryPath> {
-        let mut paths = BTreeSet::from([self.path.clone()]);
-        let name =
-            self.layout.zip(self.key.as_ref()).and_then(|(layout, key)| Some((layout, layout.name_of_key(key)?)));
-        if let Some((layout, name)) = name {
-            paths.insert(layout.path_in(&name, None));
-            if !matches!(layout.place(&name), Place::At(_)) {
-                paths.extend(tree.projects.keys().map(|project| layout.path_in(&name, Some(project))));
-            }
+    /// Returns where it may be in one of some trees.
+    fn paths(&self, tops: &[Top]) -> Vec<EntryPath> {
+        let mut paths = self.paths.clone();
+        if let Some((layout, name)) = &self.unplaced {
+            let projects: BTreeSet<_> = tops.iter().flat_map(|top| top.projects.keys()).collect();
+            paths.extend(projects.into_iter().map(|project| layout.path_in(name, Some(project))));
         }
         paths.into_iter().collect()
     }
 
-    fn entry(&self, repo: &Repository, snapshot: &Snapshot) -> Result<Option<Entry>> {
-        let tree = repo.tree(&snapshot.manifest.tree)?;
-        let found = repo.entries_at(&tree, &self.paths(&tree))?;
-        Ok(found.into_iter().flatten().find(|entry| entry.document().is_some()))
+    /// Returns where the store's log stood when a snapshot was taken, and what that keeps of it about the document.
+    fn archived<'a>(
+        &'a self,
+        repo: &Repository,
+        snapshot: &'a Snapshot,
+    ) -> Result<Option<(&'a LogPosition, Archived)>> {
+        let Some((key, position)) = self.key.as_deref().zip(snapshot.manifest.position.as_ref()) else {
+            return Ok(None);
+        };
+        let mut archived = Archived::read(repo, snapshot)?;
+        archived.records.retain(|record| record.key == key);
+        Ok(Some((position, archived)))
+    }
+
+    /// Tells whether its content is the same in two trees because that of all documents is with which it may be.
+    fn is_untouched(&self, before: &Projects, after: &Projects) -> bool {
+        match self.unplaced {
+            Some(_) => before == after,
+            None => self
+                .paths
+                .iter()
+                .map(|path| path.project().unwrap_or_default())
+                .all(|project| before.get(project) == after.get(project)),
+        }
+    }
+}
+
+/// The document in each of a store's snapshots, read some snapshots ahead: of ten thousand, most trees are nearly alike.
+struct Versions<'a> {
+    repo: &'a Repository,
+    subject: &'a Subject,
+    /// The projects of the last tree that was read.
+    before: Option<Projects>,
+}
+
+/// What a snapshot has of the document.
+enum Version {
+    /// The same content as the one before it.
+    Untouched,
+    /// The entry, if it is there.
+    Read(Option<Entry>),
+}
+
+impl Versions<'_> {
+    fn read(&mut self, snapshots: &[Snapshot]) -> Result<Vec<Version>> {
+        let tops = snapshots.par_iter().map(|snapshot| self.repo.tree_top(&snapshot.manifest.tree));
+        let tops: Vec<Top> = tops.collect::<repo::Result<_>>()?;
+        let befores = self.before.iter().chain(tops.iter().map(|top| &top.projects));
+        let is_first = usize::from(self.before.is_none());
+        let mut is_touched = vec![true; is_first];
+        is_touched.extend(
+            befores.zip(&tops[is_first..]).map(|(before, top)| !self.subject.is_untouched(before, &top.projects)),
+        );
+        let touched = tops.iter().zip(&is_touched).filter(|(_, is_touched)| **is_touched).map(|(top, _)| top);
+        let paths = self.subject.paths(&tops);
+        let records = self.repo.records_of(touched, &paths)?;
+        let entry =
+            |top| (0..paths.len()).filter_map(|path| records.entry(top, path)).find(|entry| entry.document().is_some());
+        let version =
+            |(top, is_touched)| if is_touched { Version::Read(entry(top).cloned()) } else { Version::Untouched };
+        let versions = tops.iter().zip(is_touched).map(version).collect();
+        self.before = tops.into_iter().next_back().map(|top| top.projects);
+        Ok(versions)
     }
 }
 
@@ -108,42 +175,46 @@ pub fn log(
     let mut earlier: Option<&Snapshot> = None;
     let mut position: Option<(&Snapshot, &LogPosition)> = None;
     let mut content: Option<ContentId> = None;
-    for snapshot in &history.snapshots {
-        let entry = subject.entry(repo, snapshot)?;
-        let mut told = None;
-        if let (Some(key), Some(now)) = (&subject.key, &snapshot.manifest.position) {
-            let archived = Archived::read(repo, snapshot)?;
-            if let Some((after, before)) = position {
-                let why = archived.fault.as_deref().unwrap_or("the snapshot that kept them is gone");
-                let missing = uncovered(before.last, now.last, archived.covers.into_iter().collect());
-                report.is_damaged |= archived.is_damaged && !missing.is_empty();
-                for (first, last) in missing {
-                    report.gaps += 1;
-                    take(&Step::Gap { first, last, after, before: snapshot, why })?;
+    let mut versions = Versions { repo, subject: &subject, before: None };
+    for snapshots in history.snapshots.chunks(SNAPSHOTS_AHEAD) {
+        let archived = snapshots.par_iter().map(|snapshot| subject.archived(repo, snapshot));
+        let archived = archived.collect::<Result<Vec<_>>>()?;
+        for ((snapshot, version), archived) in snapshots.iter().zip(versions.read(snapshots)?).zip(archived) {
+            let mut told = None;
+            if let Some((now, archived)) = archived {
+                if let Some((after, before)) = position {
+                    let why = archived.fault.as_deref().unwrap_or("the snapshot that kept them is gone");
+                    let missing = uncovered(before.last, now.last, archived.covers.into_iter().collect());
+                    report.is_damaged |= archived.is_damaged && !missing.is_empty();
+                    for (first, last) in missing {
+                        report.gaps += 1;
+                        take(&Step::Gap { first, last, after, before: snapshot, why })?;
+                    }
                 }
+                for record in archived.records.iter().filter(|record| seen.insert(record.id)) {
+                    report.changes += 1;
+                    take(&Step::Record(record))?;
+                    told = Some(match record.change {
+                        LogChange::Removed => None,
+                        _ => record.version,
+                    });
+                }
+                position = Some((snapshot, now));
             }
-            for record in archived.records.iter().filter(|record| record.key == *key && seen.insert(record.id)) {
+            earlier = Some(snapshot);
+            let Version::Read(entry) = version else { continue };
+            let is_told = match (&told, &entry) {
+                (None, _) => false,
+                (Some(told), Some(entry)) => version_of(entry).is_none_or(|version| *told == Some(version)),
+                (Some(told), None) => told.is_none(),
+            };
+            let now = entry.as_ref().and_then(Entry::document).map(|document| document.content);
+            if now != content && !is_told {
                 report.changes += 1;
-                take(&Step::Record(record))?;
-                told = Some(match record.change {
-                    LogChange::Removed => None,
-                    _ => record.version,
-                });
+                take(&Step::Held { snapshot, entry: entry.as_ref(), is_new: content.is_none() })?;
             }
-            position = Some((snapshot, now));
+            content = now;
         }
-        let is_told = match (&told, &entry) {
-            (None, _) => false,
-            (Some(told), Some(entry)) => version_of(entry).is_none_or(|version| *told == Some(version)),
-            (Some(told), None) => told.is_none(),
-        };
-        let now = entry.as_ref().and_then(Entry::document).map(|document| document.content);
-        if now != content && !is_told {
-            report.changes += 1;
-            take(&Step::Held { snapshot, entry: entry.as_ref(), is_new: content.is_none() })?;
-        }
-        content = now;
-        earlier = Some(snapshot);
     }
     match earlier {
         Some(newest) if report.changes == 0 => {

@@ -2,11 +2,11 @@
 //! use is removed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::UNIX_EPOCH;
 
 use super::check::{CheckReport, Depth, Part, check_known};
 use super::prune::Packs;
 use super::{Error, Result};
+use crate::model::clock::unix_ms;
 use crate::model::entry::Entry;
 use crate::model::hash::{ChunkId, PackId, SnapshotId};
 use crate::monitor::{Monitor, Task};
@@ -146,17 +146,12 @@ fn copy_sound(
     report.written.bytes = repacked.written.iter().map(|pack| pack.size_bytes).sum();
     report.written.ids = repacked.written.iter().map(|pack| pack.id).collect();
     let emptied: HashSet<PackId> = repacked.emptied.into_iter().collect();
-    let time_ms = now_ms(repo)?;
+    let time_ms = unix_ms(repo.storage_time()?);
     for pack in index.packs().iter().filter(|pack| emptied.contains(&pack.id)) {
         repo.mark(pack.id, Cause::Repacked, time_ms)?;
     }
     report.packs = Packs::from_index(index.packs().iter().filter(|pack| emptied.contains(&pack.id)));
     Ok(())
-}
-
-fn now_ms(repo: &Repository) -> Result<i64> {
-    let now = repo.storage_time()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Returns the snapshots that are hit and that a new one is to be made of: those that the next backup of their store is
@@ -235,7 +230,7 @@ fn loss(repo: &Repository, check: &CheckReport) -> Result<Loss> {
         snapshots: snapshots.clone(),
     };
     Ok(Loss {
-        time_ms: now_ms(repo)?,
+        time_ms: unix_ms(repo.storage_time()?),
         documents: check.states.iter().map(lost).collect(),
         trees: check.unreadable_trees.clone(),
     })

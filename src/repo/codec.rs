@@ -12,6 +12,9 @@ pub const FRAME_RAW_BYTES_MAX: usize = 64 << 20;
 
 /// Most raw bytes of a body: an index segment of fifty million chunks.
 const BODY_RAW_BYTES_MAX: u64 = 1 << 30;
+/// Bodies up to this are unfolded at once, with what is kept for that: there may be ten thousand snapshots to list.
+const SMALL_BODY_RAW_BYTES_MAX: u64 = 64 << 10;
+
 /// Shortest repetition that is looked for. In documents full of ids and numbers shorter ones are mostly chance, and cost
 /// more than they save: 3 % of the repository (`benches/runs.md`).
 const MATCH_BYTES_MIN: u32 = 6;
@@ -91,6 +94,11 @@ impl Codec {
         let mut raw = Vec::new();
         match blob.split_first() {
             Some((&STORED, payload)) => raw.extend_from_slice(payload),
+            Some((&ZSTD, payload)) if length <= SMALL_BODY_RAW_BYTES_MAX => {
+                let length = usize::try_from(length).expect("a small body fits the memory");
+                raw = decompress(payload, length)
+                    .map_err(|e| FormatError::malformed(format!("it cannot be decompressed: {e}")))?;
+            }
             Some((&ZSTD, payload)) => {
                 zstd::Decoder::with_buffer(payload)
                     .and_then(|mut decoder| {
@@ -171,7 +179,11 @@ mod tests {
         assert_eq!(codec.decode_body(&codec.encode_body(&noise)), Ok(noise), "none of ours is too large");
         // A zstd frame: its magic number, no length, and the window; 2^23 bytes, then 2^24.
         for (window, why) in [(13 << 3, "0 bytes"), (14 << 3, "decompressed")] {
-            let body = [&1_u64.to_le_bytes()[..], &[ZSTD, 0x28, 0xb5, 0x2f, 0xfd, 0, window, 1, 0, 0]].concat();
+            let body = [
+                &(SMALL_BODY_RAW_BYTES_MAX + 1).to_le_bytes()[..],
+                &[ZSTD, 0x28, 0xb5, 0x2f, 0xfd, 0, window, 1, 0, 0],
+            ]
+            .concat();
             let error = codec.decode_body(&body).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
@@ -181,7 +193,21 @@ mod tests {
     fn body_that_claims_too_little_stops_early() {
         let codec = Codec::new(3);
         let mut body = codec.encode_body(&[0; 1 << 20]);
-        body[..8].copy_from_slice(&5_u64.to_le_bytes());
+        for claimed in [5, SMALL_BODY_RAW_BYTES_MAX, SMALL_BODY_RAW_BYTES_MAX + 1, (1 << 20) - 1, (1 << 20) + 1] {
+            body[..8].copy_from_slice(&claimed.to_le_bytes());
+            assert!(codec.decode_body(&body).is_err(), "{claimed}");
+        }
+    }
+
+    #[test]
+    fn small_bodies_and_large_ones_round_trip() {
+        let codec = Codec::new(3);
+        let large = usize::try_from(SMALL_BODY_RAW_BYTES_MAX).unwrap();
+        for length in [1, large - 1, large, large + 1] {
+            assert_eq!(codec.decode_body(&codec.encode_body(&vec![b'a'; length])), Ok(vec![b'a'; length]));
+        }
+        let mut body = codec.encode_body(&[b'a'; 100]);
+        body[..8].copy_from_slice(&101_u64.to_le_bytes());
         assert!(codec.decode_body(&body).is_err());
     }
 }

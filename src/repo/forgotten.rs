@@ -4,7 +4,7 @@
 //! snapshot. `docs/format.md` says why in this order, and why a record is never removed when its snapshot is put back.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -116,7 +116,7 @@ impl Repository {
     /// Writes the record of a snapshot, then removes it. Returns whether it was there.
     fn replace_by_record(&self, snapshot: FileName, file: &[u8]) -> Result<bool> {
         let object = snapshot.object();
-        let mut record = RecordName { snapshot, forgotten_ms: now_ms() };
+        let mut record = RecordName { snapshot, forgotten_ms: self.clock.now_ms() };
         loop {
             match self.storage.put(&record.object(), file) {
                 // The age of an older record is not that of this forgetting, so it needs a name of its own.
@@ -255,23 +255,22 @@ impl Repository {
     /// # Errors
     /// When the storage can't be listed.
     pub fn stray_records(&self) -> Result<Vec<Error>> {
-        let objects = self.storage.list(FOLDER)?;
-        let strays = objects.into_iter().filter(|object| RecordName::parse(&object.name).is_none());
+        let strays = self.storage.names(FOLDER)?.into_iter().filter(|name| RecordName::parse(name).is_none());
         let complaint = |name: String| Error::Damaged {
             object: format!("{FOLDER}/{name}"),
             what: "its name is not that of a forgotten snapshot; if it is not yours, move it out of the repository"
                 .to_owned(),
         };
-        Ok(strays.map(|object| complaint(object.name)).collect())
+        Ok(strays.map(complaint).collect())
     }
 
     /// Returns the newest record of each snapshot that is not in sight.
     fn record_names(&self) -> Result<Vec<RecordName>> {
         // Snapshots first: one that is forgotten in between is in the second list.
         let seen: HashSet<SnapshotId> = self.snapshot_names()?.into_iter().map(|name| name.id).collect();
-        let objects = self.storage.list(FOLDER)?;
+        let names = self.storage.names(FOLDER)?;
         let mut newest: BTreeMap<FileName, i64> = BTreeMap::new();
-        for name in objects.iter().filter_map(|object| RecordName::parse(&object.name)) {
+        for name in names.iter().filter_map(|name| RecordName::parse(name)) {
             if !seen.contains(&name.snapshot.id) {
                 let time = newest.entry(name.snapshot).or_insert(name.forgotten_ms);
                 *time = name.forgotten_ms.max(*time);
@@ -300,11 +299,6 @@ fn lasts(index: &Index, kind: FrameKind, chunk: &ChunkId, snapshot: &Snapshot) -
         return Err(Error::Fading { snapshot: snapshot.id.short() });
     }
     Ok(())
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Repository {
     /// # Errors
     /// When the storage can't be read or written.
     pub fn put_loss(&self, loss: &Loss) -> Result<()> {
-        let names: Vec<String> = self.storage.list(FOLDER)?.into_iter().map(|object| object.name).collect();
+        let names = self.storage.names(FOLDER)?;
         let mut kept = None;
         if !loss.documents.is_empty() || !loss.trees.is_empty() {
             let is_same = |name: &&String| {
@@ -80,8 +80,8 @@ impl Repository {
     /// When the storage can't be read.
     pub fn losses(&self) -> Result<(Vec<Loss>, Vec<Error>)> {
         let (mut losses, mut unreadable) = (Vec::new(), Vec::new());
-        for object in self.storage.list(FOLDER)? {
-            match self.read_loss(&object.name) {
+        for name in self.storage.names(FOLDER)? {
+            match self.read_loss(&name) {
                 Ok(loss) => losses.extend(loss),
                 Err(error @ (Error::Damaged { .. } | Error::TooNew { .. })) => unreadable.push(error),
                 Err(error) => return Err(error),

@@ -33,17 +33,20 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Reads the name of a mark: `<pack id>-<anything unique>`.
     fn parse(object: &Object) -> Option<Self> {
-        let pack = object.name.split('-').next()?.parse().ok()?;
+        let pack = pack_of(&object.name)?;
         Some(Self { pack, marked: object.modified, object: format!("{MARKS}/{}", object.name) })
     }
 }
 
+/// Reads the name of a mark: `<pack id>-<anything unique>`.
+fn pack_of(name: &str) -> Option<PackId> {
+    name.split('-').next()?.parse().ok()
+}
+
 /// Returns the packs that are marked for removal.
 pub(super) fn marked_packs(storage: &dyn Storage) -> Result<HashSet<PackId>> {
-    let marks = storage.list(MARKS)?;
-    Ok(marks.iter().filter_map(Mark::parse).map(|mark| mark.pack).collect())
+    Ok(storage.names(MARKS)?.iter().filter_map(|name| pack_of(name)).collect())
 }
 
 impl Repository {

@@ -135,7 +135,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// Tells whether there are packs or snapshots here, so that a `config` which is not ours is a damaged one.
 fn is_repository(storage: &dyn Storage) -> Result<bool> {
-    Ok(!storage.list(index::PACKS)?.is_empty() || !storage.list(snapshot::FOLDER)?.is_empty())
+    Ok(!storage.names(index::PACKS)?.is_empty() || !storage.names(snapshot::FOLDER)?.is_empty())
 }
 
 /// An open repository. Shared by threads; any number of processes may have it open, writing or not.
@@ -239,10 +239,15 @@ impl Repository {
         }
     }
 
-    /// Measures the time that sessions take with another clock: for tests, in which days pass.
+    /// Takes the time of what is written, and that which sessions take, from another clock: for tests, in which days pass.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
+    }
+
+    /// Returns the clock by which snapshots are dated. That of the storage is another one.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Returns what the repository was set to when it was created.

@@ -98,7 +98,7 @@ impl Repository {
         runs_known: &mut HashSet<ChunkId>,
     ) -> Result<Vec<LeafRef>> {
         let mut new = Vec::new();
-        for id in self.tree_runs(&manifest.tree)? {
+        for id in self.tree_top(&manifest.tree)?.runs {
             if runs_known.insert(id) {
                 nodes.insert(id);
                 new.extend(self.run(&id)?.leaves.into_iter().filter(|leaf| nodes.insert(leaf.id)));

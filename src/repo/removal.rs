@@ -34,7 +34,7 @@ impl Repository {
     /// # Errors
     /// When the storage can't be listed.
     pub fn packs_present(&self) -> Result<HashSet<PackId>> {
-        Ok(self.storage.list(PACKS)?.iter().filter_map(|object| object.name.parse().ok()).collect())
+        Ok(self.storage.names(PACKS)?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     /// Makes all packs that are there durable: what is removed because of others is not to come back without them.

@@ -231,9 +231,9 @@ impl Repository {
     /// # Errors
     /// When the storage can't be listed.
     pub fn snapshots(&self) -> Result<SnapshotList> {
-        let names = self.snapshot_names()?;
+        let (names, strays) = self.snapshot_files()?;
         let read: Vec<_> = names.par_iter().filter_map(|name| self.read_snapshot(name).transpose()).collect();
-        let mut list = SnapshotList { snapshots: Vec::new(), unreadable: self.stray_files()?.collect() };
+        let mut list = SnapshotList { snapshots: Vec::with_capacity(read.len()), unreadable: strays };
         for snapshot in read {
             match snapshot {
                 Ok(snapshot) => list.snapshots.push(snapshot),
@@ -318,19 +318,24 @@ impl Repository {
     }
 
     pub(super) fn snapshot_names(&self) -> Result<Vec<FileName>> {
-        let objects = self.storage.list(FOLDER)?;
-        let mut names: Vec<_> = objects.iter().filter_map(|object| FileName::parse(&object.name)).collect();
-        names.sort_unstable();
-        Ok(names)
+        Ok(self.snapshot_files()?.0)
     }
 
-    /// Returns a complaint about each file among the snapshots whose name is not that of one.
-    fn stray_files(&self) -> Result<impl Iterator<Item = Error>> {
-        let objects = self.storage.list(FOLDER)?;
-        Ok(objects.into_iter().filter(|object| FileName::parse(&object.name).is_none()).map(|object| Error::Damaged {
-            object: format!("{FOLDER}/{}", object.name),
-            what: "its name is not that of a snapshot; if it is not yours, move it out of the repository".to_owned(),
-        }))
+    /// Returns the names of the snapshots, oldest first, and a complaint about each other file among them.
+    fn snapshot_files(&self) -> Result<(Vec<FileName>, Vec<Error>)> {
+        let (mut names, mut strays) = (Vec::new(), Vec::new());
+        for name in self.storage.names(FOLDER)? {
+            match FileName::parse(&name) {
+                Some(name) => names.push(name),
+                None => strays.push(Error::Damaged {
+                    object: format!("{FOLDER}/{name}"),
+                    what: "its name is not that of a snapshot; if it is not yours, move it out of the repository"
+                        .to_owned(),
+                }),
+            }
+        }
+        names.sort_unstable();
+        Ok((names, strays))
     }
 
     /// Returns nothing for a snapshot that was removed since it was listed.

@@ -1,6 +1,5 @@
 //! A session that adds to a repository: stores chunks that are not there yet, then commits a snapshot.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,13 +8,13 @@ use hashbrown::hash_table::Entry;
 
 use super::codec::FRAME_RAW_BYTES_MAX;
 use super::format::pack::FrameKind;
-use super::index::{Index, PACKS, SEGMENTS};
+use super::index::{Index, SEGMENTS};
 use super::marks::marked_packs;
 use super::packer::{EncodedFrame, FrameBuilder, Packer, Written};
 use super::snapshot::{Manifest, Snapshot};
 use super::{Error, Repository, Result, format};
 use crate::model::clock::Clock;
-use crate::model::hash::{ChunkId, IndexId, PackId, SnapshotId};
+use crate::model::hash::{ChunkId, IndexId, SnapshotId};
 use crate::model::log::LogRecord;
 
 /// Raw bytes at which a frame of tree nodes is closed: about one leaf, so that leaves are decoded one by one.
@@ -189,8 +188,7 @@ impl Claims<'_> {
     /// Checks that what a long session knows of or wrote is still there, and that no prune has doubts about any of it.
     fn look_again(&self, written: &[Written], parent: Option<SnapshotId>) -> Result<()> {
         let marked = marked_packs(&*self.repo.storage)?;
-        let listed = self.repo.storage.list(PACKS)?;
-        let present: HashSet<PackId> = listed.iter().filter_map(|object| object.name.parse().ok()).collect();
+        let present = self.repo.packs_present()?;
         let known = self.index.packs().iter().map(|pack| pack.id);
         let mut all = known.chain(written.iter().map(|pack| pack.id));
         // Also those that were marked when it began: they may be relied on through the parent's tree.

@@ -92,6 +92,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Returns the objects directly in `folder`.
     fn list(&self, folder: &str) -> Result<Vec<Object>>;
 
+    /// Returns the names of the objects directly in `folder`, as [`Storage::list`] does: for when nothing else is asked for,
+    /// which a file system can tell in a fraction of the time.
+    fn names(&self, folder: &str) -> Result<Vec<String>> {
+        Ok(self.list(folder)?.into_iter().map(|object| object.name).collect())
+    }
+
     /// Removes an object. It stays removed when the call returns.
     fn remove(&self, name: &str) -> Result<()>;
 

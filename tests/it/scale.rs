@@ -4,8 +4,12 @@ use std::time::{Duration, Instant};
 
 use metastash::model::entry::{Body, Document, Encoding, Entry, Stamp};
 use metastash::model::hash::{ChunkId, ContentId};
+use metastash::model::path::EntryPath;
 use metastash::monitor::Silent;
+use metastash::ops::history::History;
+use metastash::ops::log::{Step, log};
 use metastash::ops::prune::{PruneOptions, prune};
+use metastash::repo::Repository;
 use metastash::repo::format::pack::FrameKind;
 use metastash::repo::packer::FrameBuilder;
 use metastash::repo::snapshot::{Manifest, Snapshot};
@@ -114,8 +118,28 @@ fn live(days: u64) -> Vec<Evening> {
         });
     }
     assert_eq!(storage.list("snapshots").unwrap().len() as u64, days * A_DAY + 2);
-    assert_sound(&open(&storage));
+    let repo = open(&storage);
+    assert_sound(&repo);
+    for n in [7, DOCUMENTS - 1] {
+        let changes = (0..days * A_DAY).filter(|seed| seed * 7919 % DOCUMENTS == n).map(|seed| DOCUMENTS + seed);
+        let expected: Vec<_> = std::iter::once(n).chain(changes).map(|n| ContentId::of(&text(n, 1000))).collect();
+        assert_eq!(contents_in_log(&repo, &path(format!("p{}/{n:05}", n % 5))), expected);
+    }
     evenings
+}
+
+/// Returns what the log says that a document held, the oldest first.
+fn contents_in_log(repo: &Repository, path: &EntryPath) -> Vec<ContentId> {
+    let mut contents = Vec::new();
+    let take = |step: &Step<'_>| {
+        match step {
+            Step::Held { entry: Some(entry), .. } => contents.push(entry.document().unwrap().content),
+            _ => panic!("{step:?}"),
+        }
+        Ok(())
+    };
+    log(repo, &History::all(repo).unwrap()[0], path, take).unwrap();
+    contents
 }
 
 fn assert_few(evenings: &[Evening]) {

@@ -1,7 +1,7 @@
 //! Listing a directory tree: names and stamps of everything in it, in parallel.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rayon::prelude::*;
 use rustix::fd::{AsFd, OwnedFd};
@@ -12,6 +12,7 @@ use super::open::{DirectoryCache, mode_of, open_directory, open_root, stamp_of};
 use super::read::FileReader;
 use super::write::STAGING_PREFIX;
 use crate::endpoint::{Error, Facts, Listing, Reader, Result, find_near};
+use crate::model::clock::unix_ns;
 use crate::model::entry::{Encoding, Stamp};
 use crate::model::path::{EntryPath, compare_joined, escape};
 use crate::model::scope::Scope;
@@ -79,8 +80,7 @@ impl Directory {
 
 /// Lists the entries of a scope.
 pub(super) fn scan(store: &Path, scope: &Scope, monitor: &dyn Monitor) -> Result<DirectoryListing> {
-    let scan_ns =
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX));
+    let scan_ns = unix_ns(SystemTime::now());
     monitor.start(Task::Scan, None);
     let root = open_root(store).map_err(|e| match e {
         Errno::NOENT => Error::NotFound { store: store.display().to_string() },

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use super::read::SqlReader;
 use super::rows::{Row, Rows};
@@ -10,6 +11,7 @@ use super::session::{Cell, Shape};
 use super::snapshot::Snapshot;
 use super::verify;
 use crate::endpoint::{Error, Facts, Listing, LogRecords, Reader, Result, Touched};
+use crate::model::clock::unix_ms;
 use crate::model::entry::{Encoding, Entry, Stamp};
 use crate::model::log::LogPosition;
 use crate::model::path::{EntryPath, escape};
@@ -459,7 +461,7 @@ impl Listing for SqlListing {
     fn position(&self, since: Option<&LogPosition>) -> Result<Option<LogPosition>> {
         match &self.position {
             Some(position) => Ok(Some(position.clone())),
-            None => super::log::position(&self.snapshot, &self.schema, since, super::now_ms()),
+            None => super::log::position(&self.snapshot, &self.schema, since, unix_ms(SystemTime::now())),
         }
     }
 

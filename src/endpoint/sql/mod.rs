@@ -18,9 +18,10 @@ mod verify;
 mod write;
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use super::{Error, Listing, Put, Result, Since, Source, Staging, Target, Touched};
+use crate::model::clock::unix_ms;
 use crate::model::entry::Entry;
 use crate::model::log::LogPosition;
 use crate::model::scope::Scope;
@@ -190,11 +191,6 @@ fn key_queries(schema: &Schema) -> Vec<String> {
     }
 }
 
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-}
-
 impl Source for SqlStore {
     fn location(&self) -> String {
         self.database.location()
@@ -220,7 +216,7 @@ impl Source for SqlStore {
         let Some(schema) = &self.schema else { return Ok(Since::Unknown("there are no tables".to_owned())) };
         monitor.start(Task::Scan, None);
         let snapshot = self.snapshot()?;
-        match log::changes(&snapshot, schema, since, now_ms())? {
+        match log::changes(&snapshot, schema, since, unix_ms(SystemTime::now()))? {
             log::Changes::Unknown(why) => Ok(Since::Unknown(why)),
             log::Changes::These { mut touched, mut wanted, position } => {
                 for n in verify::unproven(&snapshot, schema, besides, monitor)? {

@@ -16,13 +16,14 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use self::archive::Archive;
 use self::scan::TarListing;
 use self::write::TarStaging;
 use super::zip::State;
 use super::{Error, Files, Listing, Names, Put, Result, Source, Staging, Target};
+use crate::model::clock::unix_ns;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Silent, Task};
 
@@ -203,7 +204,7 @@ impl Source for TarStore {
     }
 
     fn scan(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>> {
-        let scan_ns = now_ns();
+        let scan_ns = unix_ns(SystemTime::now());
         let archive = self.archive(monitor)?;
         // It may have been read before, by who only wanted to know what it is.
         archive.problems.iter().for_each(|problem| monitor.problem(problem));
@@ -239,9 +240,4 @@ impl Files for TarStore {
 /// Returns what is put, by the names of files.
 fn named(puts: &[Put], names: Names<'_>) -> Vec<Put> {
     puts.iter().map(|put| Put { path: names(&put.path), ..put.clone() }).collect()
-}
-
-fn now_ns() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }

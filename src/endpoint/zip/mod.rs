@@ -16,12 +16,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use self::archive::Archive;
 use self::scan::ZipListing;
 use self::write::ZipStaging;
 use super::{Error, Files, Listing, Names, Put, Result, Source, Staging, Target};
+use crate::model::clock::unix_ns;
 use crate::model::scope::Scope;
 use crate::monitor::{Monitor, Silent, Task};
 
@@ -131,14 +132,14 @@ impl Source for ZipStore {
     }
 
     fn scan(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>> {
-        let scan_ns = now_ns();
+        let scan_ns = unix_ns(SystemTime::now());
         Ok(Box::new(ZipListing::new(self.archive(monitor)?, scope, scan_ns)?))
     }
 }
 
 impl Target for ZipStore {
     fn scan_target(&self, scope: &Scope, monitor: &dyn Monitor) -> Result<Box<dyn Listing>> {
-        let scan_ns = now_ns();
+        let scan_ns = unix_ns(SystemTime::now());
         let archive = match self.archive(monitor) {
             Err(Error::NotFound { .. }) => return Ok(Box::new(ZipListing::nothing(&self.path, None))),
             archive => archive?,
@@ -166,9 +167,4 @@ impl Files for ZipStore {
         let named: Vec<Put> = puts.iter().map(|put| Put { path: names(&put.path), ..put.clone() }).collect();
         Ok(Box::new(ZipStaging::begin(&self.path, archive, self.is_rooted, listing, Cow::Owned(named))?))
     }
-}
-
-fn now_ns() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,6 @@
 //! Writing what was replayed as a snapshot.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::model::entry::{Body, Document, Encoding, Entry, Stamp};
 use crate::model::hash::{ChunkId, ContentId};
@@ -80,7 +79,7 @@ pub(super) fn write(
     let tree = tree::update(repo, &mut writer, plan.tree, &records)?;
     let base = &plan.base.manifest;
     let manifest = Manifest {
-        time_ms: now_ms(),
+        time_ms: repo.clock().now_ms(),
         scan_ms: plan.scan_ms,
         host: base.host.clone(),
         user: plan.author.user.clone(),
@@ -102,11 +101,6 @@ pub(super) fn write(
         verified: None,
     };
     Ok(writer.commit(manifest)?.snapshot)
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Stores contents, many in a frame.

@@ -4,7 +4,6 @@ mod parent;
 mod progress;
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::follow::{self, Following};
 use super::settle::{adopt, scan_settled};
@@ -169,7 +168,7 @@ pub(super) fn backup_listed(
     let claims = Claims::begin(repo)?;
     check_label(repo, options.label.as_deref())?;
     let parent = Parent::find(repo, source, options)?;
-    let scan_ms = now_ms();
+    let scan_ms = repo.clock().now_ms();
     let share = choose_share(source, repo, parent.as_ref(), options, reason)?;
     let (changes, following) = list_changes(source, parent.as_ref(), options, reason, &share, monitor)?;
     let (listing, unsettled) = match changes {
@@ -225,7 +224,7 @@ pub(super) fn backup_listed(
         Scope::Project(_) => None,
     };
     let manifest = Manifest {
-        time_ms: options.saved_ms.unwrap_or_else(|| time_after(parent.as_ref())),
+        time_ms: options.saved_ms.unwrap_or_else(|| time_after(repo, parent.as_ref())),
         scan_ms,
         host: options.author.host.clone(),
         user: options.author.user.clone(),
@@ -263,13 +262,8 @@ fn unsaved(source: &dyn Source, unread: u64) -> Error {
 
 /// Returns the time of a new snapshot: now, but after the parent's even when both fall into one millisecond or the clock
 /// was put back. `latest` and `undo` go by it; what the clock said is kept as the time of the scan.
-fn time_after(parent: Option<&Parent>) -> i64 {
-    parent.map_or(0, |parent| parent.snapshot.manifest.time_ms.saturating_add(1)).max(now_ms())
-}
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+fn time_after(repo: &Repository, parent: Option<&Parent>) -> i64 {
+    parent.map_or(0, |parent| parent.snapshot.manifest.time_ms.saturating_add(1)).max(repo.clock().now_ms())
 }
 
 fn check_label(repo: &Repository, label: Option<&str>) -> Result<()> {

@@ -2,12 +2,12 @@
 //! when it is durable, what it was copied from is marked.
 
 use std::collections::{HashMap, HashSet};
-use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
 
 use super::look::Look;
 use super::{Error, Packs, PrunePlan, PruneReport, Result, stop_if_asked};
+use crate::model::clock::unix_ms;
 use crate::model::hash::PackId;
 use crate::monitor::{Monitor, Task};
 use crate::repo::index::Pack;
@@ -88,8 +88,7 @@ fn remove_marks(repo: &Repository, look: &Look, plan: &PrunePlan, monitor: &dyn 
 }
 
 fn mark(repo: &Repository, look: &Look, ids: &[PackId], cause: Cause) -> Result<()> {
-    let now_ms = look.now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let time_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let time_ms = unix_ms(look.now);
     ids.par_iter().try_for_each(|id| repo.mark(*id, cause, time_ms)).map_err(Error::from)
 }
 

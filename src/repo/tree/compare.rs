@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
-
-use super::{Record, Run, Tree};
+use super::lookup::lookup;
+use super::{Run, Tree};
 use crate::model::entry::Entry;
 use crate::model::merge::{Pair, merge};
 use crate::model::path::EntryPath;
@@ -75,57 +74,4 @@ fn records_by_path(
         changed.entry(path).or_default().1 = Some(record.into_entry());
     }
     Ok(changed)
-}
-
-impl Repository {
-    /// Returns the entries of a tree at these paths, which are sorted, reading only what can hold them.
-    ///
-    /// # Errors
-    /// When a leaf is missing or damaged.
-    pub fn entries_at(&self, tree: &Tree, paths: &[EntryPath]) -> Result<Vec<Option<Entry>>> {
-        lookup(self, &tree.runs, paths.iter())
-    }
-}
-
-/// Looks sorted paths up in some runs, reading only the leaves that can hold them.
-fn lookup<'a>(
-    repo: &Repository,
-    runs: &[Run],
-    paths: impl Iterator<Item = &'a EntryPath>,
-) -> Result<Vec<Option<Entry>>> {
-    let paths: Vec<&EntryPath> = paths.collect();
-    let mut found: Vec<Option<Record>> = vec![None; paths.len()];
-    // From the newest run down: the first that speaks of a path holds.
-    for run in runs.iter().rev() {
-        let mut parts: Vec<(usize, &[&EntryPath])> = Vec::new();
-        let mut at = 0;
-        while at < paths.len() {
-            let leaf = run.leaves.partition_point(|leaf| leaf.first <= *paths[at]);
-            let next =
-                run.leaves.get(leaf).map_or(paths.len(), |next| paths.partition_point(|path| **path < next.first));
-            if leaf > 0 {
-                parts.push((leaf - 1, &paths[at..next]));
-            }
-            at = next;
-        }
-        let read = parts.par_iter().map(|(leaf, part)| Ok(pick(repo.leaf(&run.leaves[*leaf])?, part)));
-        let read = read.collect::<Result<Vec<_>>>()?;
-        let skipped = paths.partition_point(|path| run.leaves.first().is_some_and(|leaf| **path < leaf.first));
-        for (slot, record) in found[skipped..].iter_mut().zip(read.into_iter().flatten()) {
-            if slot.is_none() {
-                *slot = record;
-            }
-        }
-    }
-    Ok(found.into_iter().map(|record| record.and_then(Record::into_entry)).collect())
-}
-
-/// Returns the records of a leaf at some sorted paths.
-fn pick(records: Vec<Record>, paths: &[&EntryPath]) -> Vec<Option<Record>> {
-    let mut records = records.into_iter().peekable();
-    let one = |path: &&EntryPath| {
-        while records.next_if(|record| record.path() < *path).is_some() {}
-        records.next_if(|record| record.path() == *path)
-    };
-    paths.iter().map(one).collect()
 }

@@ -6,11 +6,13 @@
 //! Runs are folded when there are many or they grow past half of the base: see [`update`].
 
 mod compare;
+mod lookup;
 mod read;
 mod salvage;
 mod update;
 
 pub use compare::{Difference, differences};
+pub use lookup::RecordsOfRuns;
 pub use salvage::Salvaged;
 pub use update::{TreeWriter, update};
 
@@ -36,6 +38,14 @@ impl Record {
         match self {
             Self::Present(entry) => &entry.path,
             Self::Removed(path) => path,
+        }
+    }
+
+    /// Returns the entry, unless the record removes it.
+    pub fn entry(&self) -> Option<&Entry> {
+        match self {
+            Self::Present(entry) => Some(entry),
+            Self::Removed(_) => None,
         }
     }
 
@@ -81,6 +91,15 @@ impl Run {
     }
 }
 
+/// The uppermost node of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Top {
+    /// The base and the runs over it, oldest first.
+    pub runs: Vec<ChunkId>,
+    /// What is known of each project.
+    pub projects: Projects,
+}
+
 /// The entries of one backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
@@ -115,14 +134,19 @@ impl Repository {
     /// # Errors
     /// When a node is missing or damaged.
     pub fn tree(&self, id: &ChunkId) -> Result<Tree> {
-        let (runs, projects) = self.tree_node(id)?;
+        let Top { runs, projects } = self.tree_top(id)?;
         let runs = runs.iter().map(|id| self.run(id)).collect::<Result<_>>()?;
         Ok(Tree { id: *id, runs, projects })
     }
 
-    /// Returns the ids of a tree's runs.
-    pub(super) fn tree_runs(&self, id: &ChunkId) -> Result<Vec<ChunkId>> {
-        Ok(self.tree_node(id)?.0)
+    /// Loads the uppermost node of a tree and nothing below it.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn tree_top(&self, id: &ChunkId) -> Result<Top> {
+        let raw = self.read_chunk(FrameKind::Trees, id)?;
+        let decoded = format::tree::decode_tree(&raw).map_err(|e| Error::from_format(format!("tree {id}"), e));
+        decoded.map(|(runs, projects)| Top { runs, projects })
     }
 
     /// Loads one run's list of leaves.
@@ -130,10 +154,5 @@ impl Repository {
         let raw = self.read_chunk(FrameKind::Trees, id)?;
         let leaves = format::tree::decode_run(&raw).map_err(|e| Error::from_format(format!("run {id}"), e))?;
         Ok(Run { id: *id, leaves })
-    }
-
-    fn tree_node(&self, id: &ChunkId) -> Result<(Vec<ChunkId>, Projects)> {
-        let raw = self.read_chunk(FrameKind::Trees, id)?;
-        format::tree::decode_tree(&raw).map_err(|e| Error::from_format(format!("tree {id}"), e))
     }
 }

@@ -41,6 +41,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Returns the files in a folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<Object>>;
+
+    /// Returns the names of the files in a folder.
+    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        Ok(self.list(folder)?.into_iter().map(|object| object.name).collect())
+    }
 }
 
 /// A file being written. Dropped before [`DiskFile::move_to`], it is removed.
@@ -116,6 +121,22 @@ impl Disk for SystemDisk {
             }
         }
         Ok(objects)
+    }
+
+    fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match entry.file_type() {
+                Ok(kind) if kind.is_file() => names.push(name),
+                Ok(_) => {}
+                // Where the folder does not tell what an entry is, it is asked; by then it may be gone.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(names)
     }
 }
 

@@ -59,6 +59,15 @@ impl LocalStorage {
         }
     }
 
+    /// Returns what is in a folder; nothing if it is not there.
+    fn look_into<T>(&self, folder: &str, look: impl Fn(&Path) -> io::Result<Vec<T>>) -> Result<Vec<T>> {
+        let path = self.path(folder);
+        match look(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            result => result.map_err(|e| Error::new("list", path.display(), e)),
+        }
+    }
+
     fn create_file(&self) -> Result<Box<dyn DiskFile>> {
         let folder = self.path(UNFINISHED);
         let create = || {
@@ -89,11 +98,11 @@ impl Storage for LocalStorage {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Object>> {
-        let path = self.path(folder);
-        match self.disk.list(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            result => result.map_err(|e| Error::new("list", path.display(), e)),
-        }
+        self.look_into(folder, |path| self.disk.list(path))
+    }
+
+    fn names(&self, folder: &str) -> Result<Vec<String>> {
+        self.look_into(folder, |path| self.disk.names(path))
     }
 
     fn now(&self) -> Result<SystemTime> {

@@ -13,15 +13,16 @@ mod side;
 mod unique;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::listing::SqlListing;
 use super::read::must_encode;
 use super::schema::{self, Found, Schema};
 use super::session::{Fault, Param, Session, SqlError, SqlResult, connect};
 use super::spool::Spool;
-use super::{SqlStore, fail, now_ms};
+use super::{SqlStore, fail};
 use crate::endpoint::{Error, Put, Removal, Result, Staging, StagingWriter};
+use crate::model::clock::unix_ms;
 use crate::model::entry::Encoding;
 use crate::monitor::Monitor;
 use crate::platform::kylin::encoding::encode;
@@ -152,8 +153,13 @@ impl SqlStaging<'_> {
                 }
             },
         };
-        let mut change =
-            Change { staging: self, schema: &schema, statement_bytes_max, session: &mut *session, now_ms: now_ms() };
+        let mut change = Change {
+            staging: self,
+            schema: &schema,
+            statement_bytes_max,
+            session: &mut *session,
+            now_ms: unix_ms(SystemTime::now()),
+        };
         let is_logged = change.run(unit, removals, monitor)?;
         if monitor.is_interrupted() {
             // Dropping the connection takes everything back.
