@@ -10,6 +10,7 @@ use super::backup::BackupArgs;
 use super::browse::{CatArgs, LsArgs};
 use super::check::CheckArgs;
 use super::config::ConfigArgs;
+use super::copy::CopyArgs;
 use super::diff::DiffArgs;
 use super::doctor::DoctorArgs;
 use super::export::ExportArgs;
@@ -241,6 +242,13 @@ pub(crate) enum Command {
     /// prunes.
     #[command(after_help = "Examples:\n  metastash prune --dry-run\n  metastash prune --max-unused 10%")]
     Prune(PruneArgs),
+    /// Copy snapshots to another repository
+    ///
+    /// With all that they need and the other repository does not have. They keep their ids and labels; what is there already
+    /// is left as it is, so a copy that was cut off simply runs again. Neither repository needs to be left alone meanwhile.
+    #[command(after_help = "Examples:\n  metastash copy --all --to /mnt/second/meta_backups\n  \
+                            metastash copy before-upgrade latest --to /mnt/usb/kylin")]
+    Copy(CopyArgs),
     /// Verify the repository
     ///
     /// Without --read-data: that everything the snapshots refer to exists. With it: that every stored byte is what it
@@ -292,6 +300,7 @@ impl Command {
             | Self::Forget(_)
             | Self::Prune(_)
             | Self::Repair(_)
+            | Self::Copy(_)
             | Self::Watch(_)
             | Self::Metastore { .. } => true,
             Self::Diff(args) => matches!(args.after, None | Some(Side::Live)) || args.at.at.is_some(),

@@ -6,6 +6,7 @@ mod backup;
 mod browse;
 mod check;
 mod config;
+mod copy;
 mod database;
 mod detail;
 mod diff;
@@ -124,6 +125,7 @@ fn dispatch(asked: &Asked, output: &Output, progress: &Progress<'_>) -> anyhow::
         Command::Forget(args) => forget::run(args, global, output, progress),
         Command::Prune(args) => prune::run(args, global, output, progress),
         Command::Repair(args) => repair::run(args, global, output, progress),
+        Command::Copy(args) => copy::run(args, global, output, progress),
         Command::Check(args) => check::run(args, global, output, progress),
         Command::Stats => stats::run(global, output),
         Command::Config(args) => config::run(args, &Cli::command(), &asked.matches, &asked.profile, output),

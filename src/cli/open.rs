@@ -65,16 +65,26 @@ fn repository_at(path: PathBuf) -> Result<Repository> {
 /// Opens the repository for a backup, or a new one if there is none yet and the place is free. Returns with a new one the
 /// id it will have, unless someone else creates it first.
 pub(crate) fn repository_or_new(global: &Global) -> Result<(Repository, Option<[u8; 16]>)> {
-    match repository(global) {
+    repository_or_new_in(repository_path(global)?)
+}
+
+/// The same with the repository that a flag of its own names.
+pub(crate) fn repository_or_new_at(path: &Path, flag: &str) -> Result<(Repository, Option<[u8; 16]>)> {
+    refuse_url(path, flag)?;
+    repository_or_new_in(path.to_owned())
+}
+
+fn repository_or_new_in(path: PathBuf) -> Result<(Repository, Option<[u8; 16]>)> {
+    match repository_at(path.clone()) {
         Ok(repository) => Ok((repository, None)),
         Err(error) if matches!(error.downcast_ref(), Some(repo::Error::NotARepository { .. })) => {
-            match new_repository(global) {
+            match new_repository(path.clone()) {
                 Ok((storage, config)) => {
                     let id = config.id;
                     Ok((Repository::create_when_needed(storage, config), Some(id)))
                 }
                 // The place may be taken because someone has created the repository since the first look.
-                Err(refusal) => repository(global).map(|repository| (repository, None)).or(Err(refusal)),
+                Err(refusal) => repository_at(path).map(|repository| (repository, None)).or(Err(refusal)),
             }
         }
         Err(error) => Err(error),
@@ -83,7 +93,7 @@ pub(crate) fn repository_or_new(global: &Global) -> Result<(Repository, Option<[
 
 /// Creates the repository.
 pub(crate) fn create_repository(global: &Global) -> Result<Repository> {
-    let (storage, config) = new_repository(global)?;
+    let (storage, config) = new_repository(repository_path(global)?)?;
     match Repository::create(storage, config) {
         Err(error @ repo::Error::AlreadyARepository { .. }) => {
             // Only one that can be opened is there; what can't be has a story of its own.
@@ -94,8 +104,7 @@ pub(crate) fn create_repository(global: &Global) -> Result<Repository> {
     }
 }
 
-fn new_repository(global: &Global) -> Result<(Arc<LocalStorage>, Config)> {
-    let path = repository_path(global)?;
+fn new_repository(path: PathBuf) -> Result<(Arc<LocalStorage>, Config)> {
     refuse_occupied(&path)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).context("cannot draw an id for the repository")?;

@@ -77,6 +77,7 @@ impl Monitor for Progress<'_> {
             Task::Write => ("writing", "{human_pos}/{human_len} documents"),
             Task::Collect => ("reading", "{human_pos}/{human_len} snapshots"),
             Task::Repack => ("repacking", "{binary_bytes}/{binary_total_bytes}"),
+            Task::Copy => ("copying", "{binary_bytes}/{binary_total_bytes}"),
             Task::Remove => ("removing", "{human_pos}/{human_len} files"),
             Task::Verify => ("verifying", "{binary_bytes}/{binary_total_bytes}"),
         };

@@ -22,6 +22,8 @@ pub enum Task {
     Collect,
     /// Copying what is needed of packs into new ones; counts bytes.
     Repack,
+    /// Copying what is needed to another repository; counts bytes.
+    Copy,
     /// Removing what nobody needs; counts files.
     Remove,
     /// Verifying what a repository holds; counts bytes.

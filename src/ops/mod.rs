@@ -5,6 +5,7 @@ pub mod backup;
 pub mod browse;
 pub mod check;
 mod contents;
+pub mod copy;
 pub mod diff;
 pub mod doctor;
 mod documents;

@@ -5,6 +5,7 @@
 pub mod chunks;
 pub mod codec;
 pub mod config;
+pub mod copy;
 pub mod cut;
 pub mod forgotten;
 pub mod format;
@@ -13,6 +14,7 @@ pub mod losses;
 pub mod marks;
 pub mod packer;
 pub mod references;
+mod refill;
 pub mod removal;
 pub mod repack;
 pub mod segments;

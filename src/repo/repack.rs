@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use super::chunks::{cut, mismatch};
 use super::format::pack::FrameKind;
 use super::index::{Index, Location, Pack, only_this_pack};
-use super::packer::{EncodedFrame, FRAME_RAW_BYTES, FrameBuilder, Packer, Written};
+use super::packer::{Packer, Written};
 use super::references::References;
-use super::writer::NODES_RAW_BYTES;
+use super::refill::Refill;
 use super::{Error, Repository, Result};
 use crate::model::hash::{ChunkId, PackId};
 use crate::storage::ErrorKind;
@@ -55,8 +55,7 @@ impl Repository {
             leaving: numbers.iter().copied().collect(),
             copied: HashSet::new(),
             packer: Packer::new(&*self.storage, &self.codec),
-            documents: FrameBuilder::default(),
-            trees: FrameBuilder::default(),
+            refill: Refill::default(),
         };
         for number in numbers {
             let pack = &index.packs()[*number as usize];
@@ -98,8 +97,7 @@ struct Copying<'a> {
     leaving: HashSet<u32>,
     copied: HashSet<(FrameKind, ChunkId)>,
     packer: Packer<'a>,
-    documents: FrameBuilder,
-    trees: FrameBuilder,
+    refill: Refill,
 }
 
 impl Copying<'_> {
@@ -153,30 +151,8 @@ impl Copying<'_> {
                 needed.push((id, location));
             }
         }
-        let whole_frame = needed.len() == entry.chunks as usize && entry.raw_bytes as usize >= full(kind) / 2;
-        if whole_frame {
-            // Compressed as it should be already.
-            let lengths = needed.iter().map(|(_, location)| location.length).collect();
-            let prefixes = needed.iter().map(|(id, _)| id.prefix()).collect();
-            self.packer.push(kind, EncodedFrame::as_stored(blob, lengths, prefixes))?;
-        } else {
-            for (id, location) in needed {
-                self.push(kind, &id, cut(raw, &location))?;
-            }
-        }
+        self.refill.put(entry, (blob, raw), &needed, &self.repo.codec, &mut self.packer)?;
         Ok(is_whole)
-    }
-
-    fn push(&mut self, kind: FrameKind, id: &ChunkId, bytes: &[u8]) -> Result<()> {
-        let builder = match kind {
-            FrameKind::Documents => &mut self.documents,
-            FrameKind::Trees => &mut self.trees,
-        };
-        if !builder.is_empty() && builder.raw_bytes() + bytes.len() > full(kind) {
-            self.packer.push(kind, builder.encode(&self.repo.codec))?;
-        }
-        builder.push(id, bytes);
-        Ok(())
     }
 
     /// Tells whether a sound copy is in a pack that stays.
@@ -191,19 +167,7 @@ impl Copying<'_> {
     }
 
     fn finish(mut self) -> Result<Vec<Written>> {
-        for (kind, builder) in [(FrameKind::Documents, &mut self.documents), (FrameKind::Trees, &mut self.trees)] {
-            if !builder.is_empty() {
-                self.packer.push(kind, builder.encode(&self.repo.codec))?;
-            }
-        }
+        self.refill.finish(&self.repo.codec, &mut self.packer)?;
         self.packer.finish()
-    }
-}
-
-/// Raw bytes of a frame that is full.
-fn full(kind: FrameKind) -> usize {
-    match kind {
-        FrameKind::Documents => FRAME_RAW_BYTES,
-        FrameKind::Trees => NODES_RAW_BYTES,
     }
 }

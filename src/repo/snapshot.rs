@@ -306,15 +306,28 @@ impl Repository {
     /// Writes a snapshot: the commit. Everything it refers to can be seen, and is made durable first: a pack that is relied
     /// on may be of a writer that was stopped before it was.
     pub(super) fn put_snapshot(&self, manifest: Manifest) -> Result<Snapshot> {
-        self.storage.settle(PACKS)?;
         let file = format::snapshot::encode(&manifest, &self.codec);
         let name = FileName { time: file_time(manifest.time_ms), id: SnapshotId::of(&file) };
-        match self.storage.put(&name.object(), &file) {
-            // The same bytes under the name of their hash: this very snapshot is there already.
-            Err(e) if e.kind == ErrorKind::Exists => {}
-            result => result?,
-        }
+        self.put_snapshot_file(&name, &file)?;
         Ok(Snapshot { id: name.id, manifest })
+    }
+
+    /// Writes the file of a snapshot: see [`Repository::put_snapshot`].
+    pub(super) fn put_snapshot_file(&self, name: &FileName, file: &[u8]) -> Result<()> {
+        self.storage.settle(PACKS)?;
+        match self.storage.put(&name.object(), file) {
+            // The same bytes under the name of their hash: this very snapshot is there already.
+            Err(e) if e.kind == ErrorKind::Exists => self.settle_snapshots(),
+            result => Ok(result?),
+        }
+    }
+
+    /// Makes all snapshots that can be seen durable: who put one may have been stopped before it was.
+    ///
+    /// # Errors
+    /// When the storage can't be written.
+    pub fn settle_snapshots(&self) -> Result<()> {
+        Ok(self.storage.settle(FOLDER)?)
     }
 
     pub(super) fn snapshot_names(&self) -> Result<Vec<FileName>> {

@@ -164,29 +164,58 @@ impl<'r> Writer<'r> {
     /// # Errors
     /// [`Error::Outrun`] when the session took so long that a prune may have begun before it and ended during it, and
     /// packs were indeed marked or removed; otherwise when the storage can't be written.
-    pub fn commit(mut self, manifest: Manifest) -> Result<Committed> {
+    pub fn commit(self, manifest: Manifest) -> Result<Committed> {
+        let (repo, claims) = (self.repo, self.claims);
+        let written = self.finish()?;
+        claims.look_again_if_late(&written, manifest.parent)?;
+        let snapshot = repo.put_snapshot(manifest)?;
+        Ok(Committed { snapshot, stored_bytes: stored_bytes(&written) })
+    }
+
+    /// Makes everything durable and then puts snapshots of another repository, given with the bytes of their files. When
+    /// it is stopped in between, those that are there are whole. Returns the bytes of packs that were written.
+    ///
+    /// # Errors
+    /// As [`Writer::commit`].
+    pub fn commit_copies(self, snapshots: &[(&Snapshot, Vec<u8>)]) -> Result<u64> {
+        let (repo, claims) = (self.repo, self.claims);
+        let written = self.finish()?;
+        for (snapshot, file) in snapshots {
+            claims.look_again_if_late(&written, None)?;
+            repo.put_snapshot_file(&snapshot.file_name(), file)?;
+        }
+        Ok(stored_bytes(&written))
+    }
+
+    /// Puts what is still to be put into packs, and makes them durable.
+    fn finish(mut self) -> Result<Vec<Written>> {
         if !self.nodes.is_empty() {
             self.end_nodes()?;
         }
         let written = self.packer.finish()?;
-        let stored_bytes = written.iter().map(|pack| pack.size_bytes).sum();
         if !written.is_empty() {
             self.claims.index_loose_packs(&written)?;
-        }
-        if self.claims.began.elapsed() >= Duration::from_secs(self.repo.config().grace_secs) / 2 {
-            self.claims.look_again(&written, manifest.parent)?;
-        }
-        let snapshot = self.repo.put_snapshot(manifest)?;
-        if !written.is_empty() {
             self.repo.forget_index();
         }
-        Ok(Committed { snapshot, stored_bytes })
+        Ok(written)
     }
+
+    /// Returns what puts chunks into packs.
+    pub(super) fn packer(&mut self) -> &mut Packer<'r> {
+        &mut self.packer
+    }
+}
+
+fn stored_bytes(written: &[Written]) -> u64 {
+    written.iter().map(|pack| pack.size_bytes).sum()
 }
 
 impl Claims<'_> {
     /// Checks that what a long session knows of or wrote is still there, and that no prune has doubts about any of it.
-    fn look_again(&self, written: &[Written], parent: Option<SnapshotId>) -> Result<()> {
+    fn look_again_if_late(&self, written: &[Written], parent: Option<SnapshotId>) -> Result<()> {
+        if self.began.elapsed() < Duration::from_secs(self.repo.config().grace_secs) / 2 {
+            return Ok(());
+        }
         let marked = marked_packs(&*self.repo.storage)?;
         let present = self.repo.packs_present()?;
         let known = self.index.packs().iter().map(|pack| pack.id);

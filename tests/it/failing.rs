@@ -8,6 +8,7 @@ use std::{fs, io};
 
 use metastash::monitor::Silent;
 use metastash::ops::backup::backup;
+use metastash::ops::copy::copy;
 use metastash::ops::prune::{PruneOptions, prune};
 use metastash::ops::repair::{RepairOptions, repair};
 use metastash::ops::restore::{Mode, restore};
@@ -20,7 +21,7 @@ use metastash::storage::{Error, NewObject, Object, Result, Storage};
 use crate::damage::{Harm, inflict, stage, unreadable};
 use crate::support::{
     Contents, assert_sound, back_up, contents, contents_of, create, noise, open, options, restore_options, scratch,
-    settle, store, text, view, write,
+    settle, snapshots, store, text, view, write,
 };
 
 /// Makes calls fail by their number.
@@ -240,6 +241,49 @@ fn restore_of_which_any_call_fails_is_all_or_nothing_and_then_succeeds() {
         },
     );
     assert!(calls > 15, "{calls}");
+}
+
+#[test]
+fn copy_of_which_any_call_fails_is_all_or_nothing_and_then_succeeds() {
+    let scratch = scratch();
+    let (from, _) = create();
+    let mut taken = Vec::new();
+    for round in 0..5 {
+        for n in 0..3 {
+            write(scratch.path(), format!("p{n}/{}", round % 2), text(round * 31 + n, 1500));
+        }
+        settle();
+        taken.push((back_up(scratch.path(), &open(&from)).snapshot, contents_of(&view(scratch.path()))));
+    }
+    let all: Vec<Snapshot> = taken.iter().map(|(snapshot, _)| snapshot.clone()).collect();
+    // One is there before.
+    let (to, _) = create();
+    copy(&open(&from), &open(&to), all[..1].to_vec(), &Silent).unwrap();
+    let of_writing = fail_everywhere(
+        &to,
+        |repo| drop(copy(&open(&from), repo, all.clone(), &Silent)),
+        |to, context| {
+            // Those that are there by then are whole.
+            let there = snapshots(&open(to)).len();
+            assert_reads(to, &taken[..there], context);
+            assert!(there >= 1, "{context}");
+            copy(&open(&from), &open(to), all.clone(), &Silent).unwrap();
+            assert_reads(to, &taken, context);
+        },
+    );
+    let of_reading = fail_everywhere(
+        &from,
+        |repo| {
+            let to = to.fork();
+            let is_done = copy(repo, &open(&to), all.clone(), &Silent).is_ok();
+            assert_reads(&to, &taken[..if is_done { 5 } else { 1 }], "while reading");
+            assert_eq!(snapshots(&open(&to)).len(), if is_done { 5 } else { 1 });
+            copy(&open(&from), &open(&to), all.clone(), &Silent).unwrap();
+            assert_reads(&to, &taken, "then");
+        },
+        |from, context| assert_reads(from, &taken, context),
+    );
+    assert!(of_writing > 20 && of_reading > 10, "{of_writing} {of_reading}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod arrows;
 mod at;
 mod cli;
 mod conformance;
+mod copy;
 mod counts;
 mod crash;
 mod crowd;

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use metastash::monitor::Silent;
-use metastash::ops::backup::backup;
+use metastash::ops::backup::{BackupOptions, backup};
+use metastash::ops::copy::copy;
 use metastash::ops::prune::{PruneOptions, prune};
 use metastash::ops::repair::{RepairOptions, repair};
 use metastash::ops::restore::{Mode, restore};
@@ -145,6 +146,17 @@ fn committed_snapshot_survives_power_loss_in_any_backup() {
     settle();
     let now = contents_of(&view(source));
     disturb(&disk, &all, &now, "backup of nothing new", &|disk| back_up(disk, source), &assert_reads);
+    // Something changed: a run that was cut off may have taken the snapshot that the next one finds good enough.
+    write(source, "p/a", text(7, 900));
+    settle();
+    let now = contents_of(&view(source));
+    let skip = |disk: &MemoryDisk| {
+        let unchanged = BackupOptions { skip_if_unchanged: true, ..options() };
+        let snapshot = backup(&store(source), &disk.open()?, &unchanged, &Silent)?.snapshot;
+        std::thread::sleep(Duration::from_millis(2));
+        Ok(Some(snapshot))
+    };
+    disturb(&disk, &all, &now, "backup that may be skipped", &skip, &assert_reads);
 }
 
 #[test]
@@ -232,6 +244,27 @@ fn committed_snapshot_survives_power_loss_in_a_prune_after_one_that_was_killed()
         }
     }
     assert!(tried > 20, "{tried}");
+}
+
+#[test]
+fn committed_snapshot_survives_power_loss_in_a_copy() {
+    let scratch = scratch();
+    let from = MemoryDisk::new();
+    let mut all = taken(&from, scratch.path(), 3);
+    let (last, expected) = all.pop().unwrap();
+    let into = |disk: &MemoryDisk, snapshots: &[Snapshot]| {
+        copy(&from.open()?, &open_or_create(disk)?, snapshots.to_vec(), &Silent)?;
+        Ok::<_, Box<dyn std::error::Error>>(snapshots.last().cloned())
+    };
+    let disk = MemoryDisk::new();
+    let first: Vec<Snapshot> = all.iter().map(|(snapshot, _)| snapshot.clone()).collect();
+    let act = |disk: &MemoryDisk| into(disk, &first);
+    let calls = disturb(&disk, &Taken::new(), &all[1].1, "copy to a new repository", &act, &assert_reads);
+    assert!(calls > 15, "{calls}");
+    act(&disk).unwrap();
+    let act = |disk: &MemoryDisk| into(disk, std::slice::from_ref(&last));
+    let calls = disturb(&disk, &all, &expected, "copy", &act, &assert_reads);
+    assert!(calls > 10, "{calls}");
 }
 
 #[test]

@@ -13,8 +13,8 @@ use crate::cli::exit;
 const WITHIN: &str = "METASTASH_HOOK";
 
 /// Commands that have hooks: those that take long enough, or change something.
-const WITH_HOOKS: [&str; 10] =
-    ["backup", "check", "export", "forget", "import", "migrate", "prune", "repair", "restore", "undo"];
+const WITH_HOOKS: [&str; 11] =
+    ["backup", "check", "copy", "export", "forget", "import", "migrate", "prune", "repair", "restore", "undo"];
 
 /// Command lines for `sh`: what operators have at hand (`curl … || true`) works as in a shell.
 #[derive(Debug, Clone, Default)]

@@ -215,6 +215,8 @@ pub(super) fn backup_listed(
     remarks.iter().for_each(|remark| monitor.problem(remark));
     report.following = following;
     if let Some(parent) = parent.as_ref().filter(|parent| report.may_skip(parent, &tree, options, reason)) {
+        // It stands for the one that is not taken.
+        repo.settle_snapshots()?;
         return Ok((report.finish(parent.snapshot.clone(), false, 0, remarks), listing));
     }
     let before = parent.as_ref().map(|parent| &parent.snapshot).filter(|_| options.scope == Scope::System);
