@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use metastash::ops;
 use metastash::ops::copy::{CopyReport, copy, plan_copy};
 use metastash::repo::snapshot::{Reference, Snapshot};
 use serde_json::json;
 
 use super::args::Global;
-use super::exit::{Code, Usage};
+use super::exit::{Code, Refusal, Usage};
 use super::output::{Output, bytes, count, local_time, short};
 use super::progress::Progress;
 use super::snapshots::{notes, snapshot_fields};
@@ -44,17 +45,30 @@ pub(crate) fn run(args: &CopyArgs, global: &Global, output: &Output, progress: &
         return Err(Usage(format!("--to: {} is the repository to copy from", to.location())).into());
     }
     if args.dry_run {
-        let plan = plan_copy(&to, chosen)?;
+        let plan = plan_copy(&to, chosen).map_err(explained)?;
         show(&plan, true, output)?;
         return Ok(Code::Done);
     }
-    let report = copy(&from, &to, chosen, progress)?;
+    let report = copy(&from, &to, chosen, progress).map_err(explained)?;
     progress.clear();
     if new.is_some_and(|id| id == to.config().id) && !report.copied.is_empty() {
         output.say(&format!("created repository {}", to.location()))?;
     }
     show(&report, false, output)?;
     Ok(Code::Done)
+}
+
+/// Two snapshots of one label could not be told apart by it.
+fn explained(error: ops::Error) -> anyhow::Error {
+    match error {
+        ops::Error::LabelTaken { .. } => Refusal {
+            message: format!("{error} in the repository to copy to"),
+            hint: "copy other snapshots only, or forget the one that has the label there".to_owned(),
+            code: 1,
+        }
+        .into(),
+        error => error.into(),
+    }
 }
 
 fn same_place(one: &str, other: &str) -> bool {

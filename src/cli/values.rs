@@ -148,7 +148,7 @@ pub(super) fn parse_span(text: &str) -> Result<Span, String> {
 /// Reads a duration of a second to a year, in which a day has 24 hours.
 pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     const SECS_MAX: u64 = 366 * 24 * 60 * 60;
-    let expected = || format!("{SPAN_EXPECTED}, such as `5m` or `1h 30m`");
+    let expected = || format!("{SPAN_EXPECTED}, such as `5m` or `1h 30m`, from one second to one year");
     let span: Span = text.parse().map_err(|_| expected())?;
     let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;
     match Duration::try_from(signed) {

@@ -4,6 +4,7 @@ mod at;
 mod at_once;
 mod bad_input;
 mod config;
+mod copy;
 mod damage;
 mod diff_content;
 mod dropin;

@@ -1,8 +1,10 @@
 //! File systems that are full or read-only. Mounting takes privileges: without them these tests do nothing.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::{Sandbox, state};
 
@@ -65,6 +67,115 @@ fn backup_to_a_full_disk() {
     assert!(sandbox.done("check --read-data --repo disk/r").starts_with("no damage found; checked 1 snapshot"));
     sandbox.done("restore old --store elsewhere --repo disk/r");
     assert_eq!(sandbox.read("elsewhere/NOTES"), "top\n");
+}
+
+/// A repository on a small disk, with a snapshot that takes half of it and was forgotten long ago, and smaller ones.
+fn on_a_small_disk(sandbox: &Sandbox) {
+    sandbox.write("bulk/NOTES", "beside\n");
+    fill(&sandbox.path("bulk/large"), 400 << 10);
+    sandbox.settle();
+    sandbox.done("backup --store bulk --repo disk/r --label large");
+    for n in 0..9 {
+        sandbox.write("store/NOTES", &format!("note {n}\n"));
+        sandbox.settle();
+        sandbox.done("backup --store store --repo disk/r");
+    }
+    sandbox.done("forget large --repo disk/r --allow-empty");
+}
+
+/// Makes everything in a folder of a repository two days older than it is.
+fn age(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let file = fs::File::options().append(true).open(entry.unwrap().path()).unwrap();
+        let modified = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(modified - Duration::from_secs(48 * 3600)).unwrap();
+    }
+}
+
+fn free_bytes(place: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(place).unwrap();
+    stat.f_bavail * stat.f_frsize
+}
+
+/// Fills a disk to the last block.
+fn fill_up(place: &Path) {
+    let mut file = fs::File::create(place.join("filler")).unwrap();
+    while file.write_all(&[7; 4096]).is_ok() {}
+    assert_eq!(free_bytes(place), 0);
+}
+
+#[test]
+fn prune_on_a_full_disk_makes_room() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.path("disk");
+    let Some(_mount) = Mount::small(&disk) else { return };
+    on_a_small_disk(&sandbox);
+    for folder in ["packs", "snapshots", "forgotten"] {
+        age(&disk.join("r").join(folder));
+    }
+    sandbox.done("prune --repo disk/r");
+    age(&disk.join("r/marks"));
+    age(&disk.join("r/packs"));
+    fill_up(&disk);
+    // No snapshot fits any more, and neither does what a prune would write: but what is due is deleted first.
+    let ran = sandbox.run("backup --store store --repo disk/r");
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let ran = sandbox.run("prune --repo disk/r");
+    assert!(ran.code <= 1, "{}", ran.stderr);
+    assert!(free_bytes(&disk) > 300 << 10, "{} {}", free_bytes(&disk), ran.stderr);
+    sandbox.done("prune --repo disk/r");
+    sandbox.done("backup --store store --repo disk/r");
+    assert!(sandbox.done("check --read-data --repo disk/r").starts_with("no damage found; checked 10 snapshots"));
+}
+
+#[test]
+fn prune_that_has_to_copy_on_a_full_disk_leaves_everything() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.path("disk");
+    let Some(_mount) = Mount::small(&disk) else { return };
+    on_a_small_disk(&sandbox);
+    fill_up(&disk);
+    let before = state(&disk);
+    let ran = sandbox.run("prune --repo disk/r");
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(
+        ran.stderr.ends_with("hint: make room on the disk of the repository, then run it again\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(before == state(&disk));
+    fs::remove_file(disk.join("filler")).unwrap();
+    sandbox.done("prune --repo disk/r");
+    assert!(sandbox.done("check --read-data --repo disk/r").starts_with("no damage found; checked 9 snapshots"));
+}
+
+#[test]
+fn repair_and_copy_on_a_full_disk_leave_everything() {
+    let sandbox = Sandbox::new();
+    let disk = sandbox.path("disk");
+    let Some(_mount) = Mount::small(&disk) else { return };
+    on_a_small_disk(&sandbox);
+    let pack = fs::read_dir(disk.join("r/packs")).unwrap().map(|pack| pack.unwrap().path());
+    let pack = pack.min_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[70] ^= 1;
+    fs::write(&pack, bytes).unwrap();
+    sandbox.done("backup --store store --repo other --label one");
+    fill_up(&disk);
+    let before = state(&disk);
+    for words in ["repair --repo disk/r", "copy one --repo other --to disk/r", "copy one --repo other --to disk/new"] {
+        let ran = sandbox.run(words);
+        assert_eq!(ran.code, 1, "{words}: {} {}", ran.stdout, ran.stderr);
+        assert!(ran.stderr.contains("hint: make room on the disk of "), "{words}: {}", ran.stderr);
+        // Folders take no room.
+        let _ = fs::remove_dir(disk.join("new/tmp")).and_then(|()| fs::remove_dir(disk.join("new")));
+        assert!(before == state(&disk), "{words}");
+    }
+    fs::remove_file(disk.join("filler")).unwrap();
+    assert_eq!(sandbox.run("repair --repo disk/r").code, 13);
+    sandbox.done("copy one --repo other --to disk/r");
+    sandbox.done("copy one --repo other --to disk/new");
+    assert!(sandbox.done("check --read-data --repo disk/new").starts_with("no damage found; checked 1 snapshot"));
 }
 
 #[test]
