@@ -19,28 +19,35 @@ use super::{forget, open};
 #[derive(Debug, Args)]
 pub(crate) struct CopyArgs {
     /// The snapshots to copy
-    #[arg(value_name = "SNAP", required_unless_present = "all")]
+    #[arg(value_name = "SNAP")]
     pub snapshots: Vec<Reference>,
     /// Copy all snapshots
     #[arg(long, conflicts_with = "snapshots")]
     pub all: bool,
     /// Directory of the repository to copy to; made if it does not exist
     #[arg(long, value_name = "REPO")]
-    pub to: PathBuf,
+    pub to: Option<PathBuf>,
     /// Show which snapshots would be copied, and change nothing
     #[arg(long, short = 'n')]
     pub dry_run: bool,
 }
 
 pub(crate) fn run(args: &CopyArgs, global: &Global, output: &Output, progress: &Progress<'_>) -> Result<Code> {
+    // A profile may say both.
+    let Some(to) = &args.to else {
+        return Err(Usage("copy to which repository? Name it with `--to`".to_owned()).into());
+    };
+    if args.snapshots.is_empty() && !args.all {
+        return Err(Usage("copy which snapshots? Name them, or say `--all`".to_owned()).into());
+    }
     let from = open::repository(global)?;
-    let chosen: Vec<Snapshot> = if args.all {
+    let chosen: Vec<Snapshot> = if args.snapshots.is_empty() {
         forget::readable(&from, |_| true)?
     } else {
         let named = args.snapshots.iter().map(|reference| open::snapshot(&from, reference, None, global));
         named.collect::<Result<_>>()?
     };
-    let (to, new) = open::repository_or_new_at(&args.to, "--to")?;
+    let (to, new) = open::repository_or_new_at(to, "--to")?;
     if to.config().id == from.config().id && same_place(&from.location(), &to.location()) {
         return Err(Usage(format!("--to: {} is the repository to copy from", to.location())).into());
     }

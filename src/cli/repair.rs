@@ -50,6 +50,7 @@ fn show_plan(repo: &Repository, options: &RepairOptions, output: &Output, progre
     for snapshot in &plan.salvage {
         output.result(&format!("would make a snapshot of what is left of {}", short(&snapshot.id)))?;
     }
+    show_hopeless(&plan.hopeless, output)?;
     for id in &plan.forget {
         output.result(&format!("would forget snapshot {}, which can't be read", short(id)))?;
     }
@@ -77,6 +78,7 @@ fn mend(repo: &Repository, options: &RepairOptions, output: &Output, progress: &
         let ids = json!({"of": salvage.of.to_string(), "id": salvage.snapshot.id.to_string()});
         output.message("salvaged", ids)?;
     }
+    show_hopeless(&report.hopeless, output)?;
     if report.forgotten > 0 {
         output.say(&format!("forgot {}", count(report.forgotten, "snapshot")))?;
     }
@@ -87,6 +89,13 @@ fn mend(repo: &Repository, options: &RepairOptions, output: &Output, progress: &
         summary(&report.check, false, &report.packs, Some(&report.written), salvaged, report.forgotten),
     )?;
     Ok(code(&report.check))
+}
+
+fn show_hopeless(snapshots: &[SnapshotId], output: &Output) -> Result<()> {
+    for id in snapshots {
+        output.result(&format!("nothing is left of the list of documents of {}: it stays as it is", short(id)))?;
+    }
+    Ok(())
 }
 
 fn packs(packs: &Packs) -> String {
@@ -102,10 +111,15 @@ fn verdict(check: &CheckReport) -> String {
     let hits = check.hits.len() as u64;
     let trees = check.unreadable_trees.len() as u64;
     let findings = count(check.findings.len() as u64, "finding");
-    match (check.findings.is_empty(), hits + trees) {
-        (true, 0) => "no damage found".to_owned(),
-        (false, 0) => format!("{findings}, no document is lost"),
-        _ => format!("{findings}, {} lost, {} not known in full", count(hits, "document"), count(trees, "snapshot")),
+    let lost = format!("{} lost", count(hits, "document"));
+    let unknown = format!("{} not known in full", count(trees, "snapshot"));
+    match (hits, trees) {
+        (0, 0) if check.findings.is_empty() => "no damage found".to_owned(),
+        (0, 0) => format!("{findings}, no document is lost"),
+        (_, 0) => format!("{findings}, {lost}"),
+        // How many documents were only there nobody can tell.
+        (0, _) => format!("{findings}, {unknown}"),
+        _ => format!("{findings}, {lost}, {unknown}"),
     }
 }
 

@@ -43,6 +43,8 @@ pub struct RepairPlan {
     pub packs: Packs,
     /// The snapshots of which new ones are made that hold what is left of them.
     pub salvage: Vec<Snapshot>,
+    /// The snapshots of which a new one would be made, if anything was left of their lists of documents.
+    pub hopeless: Vec<SnapshotId>,
     /// The snapshots that are forgotten, because they can't be read.
     pub forget: BTreeSet<SnapshotId>,
     /// The sound chunks of the repository.
@@ -71,6 +73,8 @@ pub struct RepairReport {
     pub segments: Merged,
     /// New snapshots of what is left of others.
     pub salvaged: Vec<Salvage>,
+    /// The snapshots of which a new one would have been made, if anything was left of their lists of documents.
+    pub hopeless: Vec<SnapshotId>,
     /// How many snapshots were forgotten, because they can't be read.
     pub forgotten: u64,
 }
@@ -91,8 +95,17 @@ pub fn plan_repair(repo: &Repository, options: &RepairOptions, monitor: &dyn Mon
         forget.extend(&check.unreadable_trees);
         forget.extend(repo.damaged_snapshots()?);
     }
-    let salvage = to_salvage(&listed, &check, options);
-    Ok(RepairPlan { check, packs, salvage, forget, sound })
+    let (mut salvage, mut hopeless) = (Vec::new(), Vec::new());
+    for snapshot in to_salvage(&listed, &check, options) {
+        match repo.tree(&snapshot.manifest.tree) {
+            Err(error) if error.is_damage() => hopeless.push(snapshot.id),
+            result => {
+                result?;
+                salvage.push(snapshot);
+            }
+        }
+    }
+    Ok(RepairPlan { check, packs, salvage, hopeless, forget, sound })
 }
 
 /// Brings to safety what damage has left.
@@ -106,7 +119,7 @@ pub fn repair(repo: &Repository, options: &RepairOptions, monitor: &dyn Monitor)
     let index = repo.index()?;
     copy_sound(repo, &index, &plan, &mut report, monitor)?;
     for snapshot in &plan.salvage {
-        // Of one of whose tree nothing can be read there is nothing left.
+        // One that was forgotten meanwhile needs none.
         if let Some(made) = salvage(repo, snapshot, &plan.sound)? {
             report.salvaged.push(Salvage { of: snapshot.id, snapshot: made });
         }
@@ -119,7 +132,7 @@ pub fn repair(repo: &Repository, options: &RepairOptions, monitor: &dyn Monitor)
         report.forgotten += u64::from(repo.set_aside(*id)?);
     }
     repo.refresh();
-    Ok(RepairReport { check: plan.check, ..report })
+    Ok(RepairReport { check: plan.check, hopeless: plan.hopeless, ..report })
 }
 
 /// Copies what is sound of damaged packs, gives all packs a place in the index, and marks the damaged ones.

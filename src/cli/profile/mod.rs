@@ -279,6 +279,7 @@ mod tests {
             format!("watch: every jitter project tag keep-unchanged no-log verify runs {rules}"),
             format!("forget: this-store hold prune {rules}"),
             "prune: grace max-unused".to_owned(),
+            "copy: all to".to_owned(),
             "check: read-data".to_owned(),
             "repair: ".to_owned(),
             "stats: ".to_owned(),

@@ -52,8 +52,8 @@ fn arguments_that_make_no_sense_are_refused() {
     sandbox.write("occupied/file", "mine");
     let before = state(sandbox.folder.path());
     for (words, code, said) in [
-        ("copy --to second", 2, "required"),
-        ("copy good", 2, "--to"),
+        ("copy --to second", 2, "copy which snapshots?"),
+        ("copy good", 2, "Name it with `--to`"),
         ("copy good --all --to second", 2, "cannot be used with"),
         ("copy good --to s3://bucket/second", 2, "--to: this version knows directories only"),
         ("copy good --to meta_backups", 2, "is the repository to copy from"),
@@ -67,6 +67,17 @@ fn arguments_that_make_no_sense_are_refused() {
         assert!(ran.stderr.contains(said), "{words}: {}", ran.stderr);
         assert!(before == state(sandbox.folder.path()), "{words}");
     }
+}
+
+#[test]
+fn profile_may_name_the_other_repository_and_say_all() {
+    let sandbox = with_backups();
+    sandbox.write("nightly.toml", "[copy]\nto = \"second\"\nall = true\n");
+    sandbox.done("copy good --profile ./nightly.toml");
+    assert_eq!(sandbox.ids("second").len(), 1, "who names one means it");
+    sandbox.done("copy --profile ./nightly.toml");
+    assert_eq!(sandbox.ids("second").len(), 3);
+    assert_eq!(sandbox.run("copy --all=false --profile ./nightly.toml").code, 2);
 }
 
 #[test]

@@ -73,6 +73,16 @@ struct Ran {
 type State = BTreeMap<PathBuf, (u32, i128, Vec<u8>)>;
 
 impl Sandbox {
+    /// Makes everything in a repository two days older.
+    fn age(&self, repo: &str) {
+        let repo = self.path(repo);
+        for path in state(&repo).keys().map(|name| repo.join(name)).filter(|path| path.is_file()) {
+            let file = fs::File::open(path).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(modified - Duration::from_secs(48 * 3600)).unwrap();
+        }
+    }
+
     /// Makes a working directory in which `store` holds three documents of two projects.
     fn new() -> Self {
         let sandbox = Self::empty();

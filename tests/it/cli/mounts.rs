@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use super::{Sandbox, state};
 
@@ -83,15 +82,6 @@ fn on_a_small_disk(sandbox: &Sandbox) {
     sandbox.done("forget large --repo disk/r --allow-empty");
 }
 
-/// Makes everything in a folder of a repository two days older than it is.
-fn age(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let file = fs::File::options().append(true).open(entry.unwrap().path()).unwrap();
-        let modified = file.metadata().unwrap().modified().unwrap();
-        file.set_modified(modified - Duration::from_secs(48 * 3600)).unwrap();
-    }
-}
-
 fn free_bytes(place: &Path) -> u64 {
     let stat = rustix::fs::statvfs(place).unwrap();
     stat.f_bavail * stat.f_frsize
@@ -110,12 +100,9 @@ fn prune_on_a_full_disk_makes_room() {
     let disk = sandbox.path("disk");
     let Some(_mount) = Mount::small(&disk) else { return };
     on_a_small_disk(&sandbox);
-    for folder in ["packs", "snapshots", "forgotten"] {
-        age(&disk.join("r").join(folder));
-    }
+    sandbox.age("disk/r");
     sandbox.done("prune --repo disk/r");
-    age(&disk.join("r/marks"));
-    age(&disk.join("r/packs"));
+    sandbox.age("disk/r");
     fill_up(&disk);
     // No snapshot fits any more, and neither does what a prune would write: but what is due is deleted first.
     let ran = sandbox.run("backup --store store --repo disk/r");

@@ -1,27 +1,11 @@
 //! Pruning and repairing, as the command line shows it.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Sandbox, state};
-
-/// Makes everything in a repository two days older.
-fn age(sandbox: &Sandbox) {
-    let age = |path: &Path| {
-        let file = fs::File::open(path).unwrap();
-        let modified = file.metadata().unwrap().modified().unwrap();
-        file.set_modified(modified - Duration::from_secs(48 * 3600)).unwrap();
-    };
-    for name in state(&sandbox.path("meta_backups")).keys() {
-        let path = sandbox.path("meta_backups").join(name);
-        if path.is_file() {
-            age(&path);
-        }
-    }
-}
 
 fn files(sandbox: &Sandbox, folder: &str) -> Vec<std::path::PathBuf> {
     let Ok(files) = fs::read_dir(sandbox.path("meta_backups").join(folder)) else { return Vec::new() };
@@ -47,7 +31,7 @@ fn forgotten_snapshots_make_room_after_two_days() {
     assert!(said.contains("forgot 9 snapshots, kept 1"), "{said}");
     assert!(said.contains("copied what is needed of 10 packs"), "{said}");
     sandbox.done("check --read-data");
-    age(&sandbox);
+    sandbox.age("meta_backups");
     let before = state(sandbox.folder.path());
     let said = sandbox.done("prune --dry-run");
     assert!(said.contains("would delete 10 packs"), "{said}");
@@ -58,7 +42,7 @@ fn forgotten_snapshots_make_room_after_two_days() {
     assert!(files(&sandbox, "packs").len() < packs);
     sandbox.done("check --read-data");
     for _ in 0..3 {
-        age(&sandbox);
+        sandbox.age("meta_backups");
         sandbox.done("prune");
     }
     assert_eq!((files(&sandbox, "packs").len(), files(&sandbox, "marks").len()), (1, 0));
@@ -98,7 +82,7 @@ fn what_a_crash_left_is_cleared_when_it_is_old() {
     sandbox.write("meta_backups/tmp/left", "half a pack");
     sandbox.done("prune");
     assert!(sandbox.path("meta_backups/tmp/left").exists(), "someone may be writing it");
-    age(&sandbox);
+    sandbox.age("meta_backups");
     assert!(sandbox.done("prune --dry-run").contains("would remove 1 unfinished file"));
     sandbox.done("prune");
     assert!(!sandbox.path("meta_backups/tmp/left").exists());
@@ -120,7 +104,7 @@ fn held_snapshots_stay() {
 fn prune_that_does_not_know_what_is_needed_removes_nothing() {
     let sandbox = with_changes(2);
     super::damage::cut_oldest_snapshot(&sandbox);
-    age(&sandbox);
+    sandbox.age("meta_backups");
     let before = state(sandbox.folder.path());
     let ran = sandbox.run("prune");
     assert_eq!((ran.code, ran.stdout.as_str()), (13, ""));
@@ -131,7 +115,7 @@ fn prune_that_does_not_know_what_is_needed_removes_nothing() {
     assert_eq!(sandbox.run("repair").code, 0);
     assert!(sandbox.done("repair --forget-unreadable").contains("forgot 1 snapshot"));
     assert_eq!(sandbox.run("prune").code, 13);
-    age(&sandbox);
+    sandbox.age("meta_backups");
     sandbox.done("prune");
     sandbox.done("check --read-data");
 }
@@ -181,7 +165,7 @@ fn lost_document_is_shown_until_a_backup_brings_it_back() {
     assert!(!sandbox.done("snapshots").contains("lost"));
     sandbox.done("restore latest --store elsewhere");
     assert_eq!(sandbox.read("elsewhere/sales/large"), large);
-    age(&sandbox);
+    sandbox.age("meta_backups");
     sandbox.done("prune");
     sandbox.done("check --read-data");
 }
@@ -193,7 +177,7 @@ fn killed_prunes_hurt_nothing() {
     let mut killed = 0;
     for round in 0..24_u64 {
         if round % 6 == 5 {
-            age(&sandbox);
+            sandbox.age("meta_backups");
         }
         let mut child = sandbox.command("prune --max-unused 0 --quiet").spawn().unwrap();
         let began = SystemTime::now();
@@ -207,9 +191,38 @@ fn killed_prunes_hurt_nothing() {
     }
     assert!(killed > 0);
     for _ in 0..4 {
-        age(&sandbox);
+        sandbox.age("meta_backups");
         sandbox.done("prune --quiet");
     }
     sandbox.done("check --read-data");
     assert!(files(&sandbox, "marks").is_empty() && files(&sandbox, "tmp").is_empty());
+}
+
+#[test]
+fn repair_promises_no_snapshot_where_nothing_is_left() {
+    let sandbox = Sandbox::new();
+    sandbox.done("backup --store store");
+    let pack = fs::read_dir(sandbox.path("meta_backups/packs")).unwrap().next().unwrap().unwrap().path();
+    let bytes = fs::read(&pack).unwrap();
+    fs::write(&pack, &bytes[..bytes.len() - 20]).unwrap();
+    let nothing = "nothing is left of the list of documents of ID: it stays as it is\n";
+    for words in ["repair --dry-run", "repair"] {
+        let ran = sandbox.run(words);
+        assert_eq!(ran.code, 13, "{words}");
+        assert!(ran.stdout.contains(nothing), "{words}: {}", ran.stdout);
+        assert!(
+            !ran.stdout.contains("make a snapshot") && !ran.stdout.contains("the next backup goes by it"),
+            "{words}: {}",
+            ran.stdout
+        );
+        // What was lost is not known; that would not be "0 documents".
+        let end = ran.stdout.lines().last().unwrap();
+        assert!(end.contains(", 1 snapshot not known in full") && !end.contains("document"), "{words}: {end}");
+    }
+    assert_eq!(sandbox.ids("meta_backups").len(), 1);
+    sandbox.done("backup --store store");
+    assert_eq!(sandbox.run("repair --forget-unreadable").code, 13);
+    assert!(sandbox.done("snapshots").ends_with("1 snapshot\n"));
+    sandbox.done("restore latest --store elsewhere");
+    assert_eq!(sandbox.read("elsewhere/NOTES"), "top\n");
 }
