@@ -20,6 +20,9 @@ fn on_every_storage(case: impl Fn(&dyn Storage)) {
 fn names(storage: &dyn Storage, folder: &str) -> Vec<String> {
     let mut names: Vec<_> = storage.list(folder).unwrap().into_iter().map(|object| object.name).collect();
     names.sort();
+    let mut alone = storage.names(folder).unwrap();
+    alone.sort();
+    assert_eq!(alone, names, "both ways of asking agree");
     names
 }
 
