@@ -30,7 +30,9 @@ impl History {
     /// When the storage can't be listed.
     pub fn all(repo: &Repository) -> Result<Vec<Self>> {
         let mut by_store: BTreeMap<_, Vec<Snapshot>> = BTreeMap::new();
-        for snapshot in repo.snapshots()?.snapshots {
+        // Whoever wants a history looks into trees next. An index that can't be loaded is met there.
+        let (list, _) = rayon::join(|| repo.snapshots(), || repo.index());
+        for snapshot in list?.snapshots {
             let manifest = &snapshot.manifest;
             if manifest.is_taken() && manifest.scope == Scope::System {
                 let key = (manifest.store.clone(), manifest.host.clone(), manifest.layout.clone());
