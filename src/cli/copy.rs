@@ -48,7 +48,7 @@ pub(crate) fn run(args: &CopyArgs, global: &Global, output: &Output, progress: &
         named.collect::<Result<_>>()?
     };
     let (to, new) = open::repository_or_new_at(to, "--to")?;
-    if to.config().id == from.config().id && same_place(&from.location(), &to.location()) {
+    if same_place(&from.location(), &to.location()) {
         return Err(Usage(format!("--to: {} is the repository to copy from", to.location())).into());
     }
     if args.dry_run {

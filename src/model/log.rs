@@ -114,3 +114,15 @@ impl LogRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_no_calendar_has_is_shown_as_the_last_or_the_first() {
+        assert_eq!(utc(0).to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(-1).to_string(), "1969-12-31T23:59:59.999Z");
+        assert_eq!((utc(i64::MIN), utc(i64::MAX)), (Timestamp::MIN, Timestamp::MAX));
+    }
+}

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use rayon::prelude::*;
 
 use super::format;
-use super::index::PACKS;
 use super::{Error, Repository, Result};
 use crate::model::hash::{ChunkId, Root, SnapshotId};
 use crate::model::log::{LogPosition, Replayed};
@@ -306,15 +305,15 @@ impl Repository {
     /// Writes a snapshot: the commit. Everything it refers to can be seen, and is made durable first: a pack that is relied
     /// on may be of a writer that was stopped before it was.
     pub(super) fn put_snapshot(&self, manifest: Manifest) -> Result<Snapshot> {
+        self.settle_packs()?;
         let file = format::snapshot::encode(&manifest, &self.codec);
         let name = FileName { time: file_time(manifest.time_ms), id: SnapshotId::of(&file) };
         self.put_snapshot_file(&name, &file)?;
         Ok(Snapshot { id: name.id, manifest })
     }
 
-    /// Writes the file of a snapshot: see [`Repository::put_snapshot`].
+    /// Writes the file of a snapshot. All that it refers to is durable.
     pub(super) fn put_snapshot_file(&self, name: &FileName, file: &[u8]) -> Result<()> {
-        self.storage.settle(PACKS)?;
         match self.storage.put(&name.object(), file) {
             // The same bytes under the name of their hash: this very snapshot is there already.
             Err(e) if e.kind == ErrorKind::Exists => self.settle_snapshots(),

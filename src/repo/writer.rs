@@ -180,6 +180,8 @@ impl<'r> Writer<'r> {
     pub fn commit_copies(self, snapshots: &[(&Snapshot, Vec<u8>)]) -> Result<u64> {
         let (repo, claims) = (self.repo, self.claims);
         let written = self.finish()?;
+        // Once for all: whatever they rely on could be seen when the session began, or was written by it.
+        repo.settle_packs()?;
         for (snapshot, file) in snapshots {
             claims.look_again_if_late(&written, None)?;
             repo.put_snapshot_file(&snapshot.file_name(), file)?;

@@ -14,8 +14,8 @@ use metastash::storage::memory::MemoryStorage;
 
 use crate::damage::{Harm, inflict, stage};
 use crate::support::{
-    Contents, add_archive, assert_sound, back_up, back_up_with, config, contents, contents_of, create, noise, open,
-    options, scratch, settle, snapshots, text, view, write,
+    Contents, add_archive, assert_sound, back_up, back_up_with, config, contents, create, noise, open, options,
+    scratch, settle, snapshots, take, text, write,
 };
 
 /// Makes a repository of some snapshots, of which each has something new, something old and something large.
@@ -28,8 +28,7 @@ fn source() -> (MemoryStorage, Vec<(Snapshot, Contents)>) {
             write(scratch.path(), format!("p{n}/{}", round % 4), text(round * 31 + n, 1500));
         }
         write(scratch.path(), format!("p0/large {}", round % 2), noise(round, 1_500_000));
-        settle();
-        taken.push((back_up(scratch.path(), &open(&storage)).snapshot, contents_of(&view(scratch.path()))));
+        taken.push(take(scratch.path(), &storage));
     }
     (storage, taken)
 }

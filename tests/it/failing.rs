@@ -21,7 +21,7 @@ use metastash::storage::{Error, NewObject, Object, Result, Storage};
 use crate::damage::{Harm, inflict, stage, unreadable};
 use crate::support::{
     Contents, assert_sound, back_up, contents, contents_of, create, noise, open, options, restore_options, scratch,
-    settle, snapshots, store, text, view, write,
+    settle, snapshots, store, take, text, view, write,
 };
 
 /// Makes calls fail by their number.
@@ -151,9 +151,7 @@ fn prune_of_which_any_call_fails_loses_nothing_and_then_succeeds() {
         for n in 0..3 {
             write(scratch.path(), format!("p{n}/{}", round % 4), text(round * 31 + n, 1500));
         }
-        settle();
-        let snapshot = back_up(scratch.path(), &open(&storage)).snapshot;
-        taken.push((snapshot, contents_of(&view(scratch.path()))));
+        taken.push(take(scratch.path(), &storage));
     }
     for (snapshot, _) in taken.drain(..3) {
         open(&storage).forget(&snapshot).unwrap();
@@ -188,11 +186,11 @@ fn backup_of_which_any_call_fails_loses_nothing_and_then_succeeds() {
         if round == 31 {
             (0..12).for_each(|n| write(scratch.path(), format!("p0/large {n}"), noise(n, 1_500_000)));
         }
-        settle();
         if round < 31 {
-            taken.push((back_up(scratch.path(), &open(&storage)).snapshot, contents_of(&view(scratch.path()))));
+            taken.push(take(scratch.path(), &storage));
         }
     }
+    settle();
     let now = contents_of(&view(scratch.path()));
     let act = |repo: &Repository| drop(backup(&store(scratch.path()), repo, &options(), &Silent));
     let calls = fail_everywhere(&storage, act, |storage, context| {
@@ -214,8 +212,7 @@ fn restore_of_which_any_call_fails_is_all_or_nothing_and_then_succeeds() {
         for n in 0..5 {
             write(&source, format!("p{}/{n}", n % 2), text(round * 10 + n, 1500));
         }
-        settle();
-        taken.push((back_up(&source, &open(&storage)).snapshot, contents_of(&view(&source))));
+        taken.push(take(&source, &storage));
     }
     let before = || {
         let _ = fs::remove_dir_all(&target);
@@ -252,8 +249,7 @@ fn copy_of_which_any_call_fails_is_all_or_nothing_and_then_succeeds() {
         for n in 0..3 {
             write(scratch.path(), format!("p{n}/{}", round % 2), text(round * 31 + n, 1500));
         }
-        settle();
-        taken.push((back_up(scratch.path(), &open(&from)).snapshot, contents_of(&view(scratch.path()))));
+        taken.push(take(scratch.path(), &from));
     }
     let all: Vec<Snapshot> = taken.iter().map(|(snapshot, _)| snapshot.clone()).collect();
     // One is there before.
@@ -308,16 +304,14 @@ fn prune_on_a_full_disk_deletes_what_is_due_before_it_writes() {
     let mut taken = Vec::new();
     for round in 0..9 {
         write(scratch.path(), "p/a", text(round, 1500));
-        settle();
-        taken.push((back_up(scratch.path(), &open(&storage)).snapshot, contents_of(&view(scratch.path()))));
+        taken.push(take(scratch.path(), &storage));
     }
     prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
     day(&storage);
     // Something to copy, too.
     for round in 20..29 {
         write(scratch.path(), "p/a", text(round, 1500));
-        settle();
-        taken.push((back_up(scratch.path(), &open(&storage)).snapshot, contents_of(&view(scratch.path()))));
+        taken.push(take(scratch.path(), &storage));
     }
     let before = storage.list("packs").unwrap().len();
     let calls = AtomicU64::new(0);

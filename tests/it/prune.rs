@@ -16,7 +16,7 @@ use metastash::storage::memory::MemoryStorage;
 
 use crate::support::{
     Contents, assert_sound, back_up, below, contents, contents_of, copy, create, noise, open, scratch, settle,
-    snapshots, text, view, write,
+    snapshots, take, text, view, write,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -69,8 +69,7 @@ impl Churn<'_> {
         if round > 5 {
             fs::remove_file(below(self.root, format!("new/{}", round - 5))).unwrap();
         }
-        settle();
-        (back_up(self.root, &open(storage)).snapshot, contents_of(&view(self.root)))
+        take(self.root, storage)
     }
 }
 

@@ -234,6 +234,12 @@ pub(crate) fn back_up(root: &Path, repo: &Repository) -> BackupReport {
     back_up_with(root, repo, &options()).unwrap()
 }
 
+/// Backs a directory up as soon as its files are old enough; returns the snapshot, and what the directory holds.
+pub(crate) fn take(root: &Path, storage: &MemoryStorage) -> (Snapshot, Contents) {
+    settle();
+    (back_up(root, &open(storage)).snapshot, contents_of(&view(root)))
+}
+
 pub(crate) fn snapshots(repo: &Repository) -> Vec<Snapshot> {
     let list = repo.snapshots().unwrap();
     assert!(list.unreadable.is_empty(), "{:?}", list.unreadable);

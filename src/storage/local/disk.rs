@@ -1,7 +1,7 @@
 //! The calls to a file system that local storage is made of.
 
 use std::fmt;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirEntry, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
@@ -106,38 +106,31 @@ impl Disk for SystemDisk {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<Object>> {
-        let mut objects = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_file() => {
-                    objects.push(Object { name, size_bytes: metadata.len(), modified: metadata.modified()? });
-                }
-                Ok(_) => {}
-                // Removed since the folder was read: it is not in the list.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(objects)
+        look_into(folder, |entry, name| {
+            let metadata = entry.metadata()?;
+            let object = || Ok(Object { name, size_bytes: metadata.len(), modified: metadata.modified()? });
+            metadata.is_file().then(object).transpose()
+        })
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            match entry.file_type() {
-                Ok(kind) if kind.is_file() => names.push(name),
-                Ok(_) => {}
-                // Where the folder does not tell what an entry is, it is asked; by then it may be gone.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(names)
+        look_into(folder, |entry, name| Ok(entry.file_type()?.is_file().then_some(name)))
     }
+}
+
+/// Returns what is found of the entries of a folder whose names are text.
+fn look_into<T>(folder: &Path, look: impl Fn(&DirEntry, String) -> io::Result<Option<T>>) -> io::Result<Vec<T>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        match look(&entry, name) {
+            // Removed since the folder was read: it is not in the list.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            result => found.extend(result?),
+        }
+    }
+    Ok(found)
 }
 
 impl DiskFile for NamedTempFile {

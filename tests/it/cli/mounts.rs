@@ -68,8 +68,10 @@ fn backup_to_a_full_disk() {
     assert_eq!(sandbox.read("elsewhere/NOTES"), "top\n");
 }
 
-/// A repository on a small disk, with a snapshot that takes half of it and was forgotten long ago, and smaller ones.
-fn on_a_small_disk(sandbox: &Sandbox) {
+/// A repository on a small disk, with a snapshot that takes half of it and was forgotten, and smaller ones.
+fn on_a_small_disk() -> Option<(Sandbox, Mount)> {
+    let sandbox = Sandbox::new();
+    let mount = Mount::small(&sandbox.path("disk"))?;
     sandbox.write("bulk/NOTES", "beside\n");
     fill(&sandbox.path("bulk/large"), 400 << 10);
     sandbox.settle();
@@ -80,6 +82,7 @@ fn on_a_small_disk(sandbox: &Sandbox) {
         sandbox.done("backup --store store --repo disk/r");
     }
     sandbox.done("forget large --repo disk/r --allow-empty");
+    Some((sandbox, mount))
 }
 
 fn free_bytes(place: &Path) -> u64 {
@@ -96,20 +99,18 @@ fn fill_up(place: &Path) {
 
 #[test]
 fn prune_on_a_full_disk_makes_room() {
-    let sandbox = Sandbox::new();
-    let disk = sandbox.path("disk");
-    let Some(_mount) = Mount::small(&disk) else { return };
-    on_a_small_disk(&sandbox);
+    let Some((sandbox, mount)) = on_a_small_disk() else { return };
+    let disk = &mount.place;
     sandbox.age("disk/r");
     sandbox.done("prune --repo disk/r");
     sandbox.age("disk/r");
-    fill_up(&disk);
+    fill_up(disk);
     // No snapshot fits any more, and neither does what a prune would write: but what is due is deleted first.
     let ran = sandbox.run("backup --store store --repo disk/r");
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     let ran = sandbox.run("prune --repo disk/r");
     assert!(ran.code <= 1, "{}", ran.stderr);
-    assert!(free_bytes(&disk) > 300 << 10, "{} {}", free_bytes(&disk), ran.stderr);
+    assert!(free_bytes(disk) > 300 << 10, "{} {}", free_bytes(disk), ran.stderr);
     sandbox.done("prune --repo disk/r");
     sandbox.done("backup --store store --repo disk/r");
     assert!(sandbox.done("check --read-data --repo disk/r").starts_with("no damage found; checked 10 snapshots"));
@@ -117,12 +118,10 @@ fn prune_on_a_full_disk_makes_room() {
 
 #[test]
 fn prune_that_has_to_copy_on_a_full_disk_leaves_everything() {
-    let sandbox = Sandbox::new();
-    let disk = sandbox.path("disk");
-    let Some(_mount) = Mount::small(&disk) else { return };
-    on_a_small_disk(&sandbox);
-    fill_up(&disk);
-    let before = state(&disk);
+    let Some((sandbox, mount)) = on_a_small_disk() else { return };
+    let disk = &mount.place;
+    fill_up(disk);
+    let before = state(disk);
     let ran = sandbox.run("prune --repo disk/r");
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(
@@ -130,7 +129,7 @@ fn prune_that_has_to_copy_on_a_full_disk_leaves_everything() {
         "{}",
         ran.stderr
     );
-    assert!(before == state(&disk));
+    assert!(before == state(disk));
     fs::remove_file(disk.join("filler")).unwrap();
     sandbox.done("prune --repo disk/r");
     assert!(sandbox.done("check --read-data --repo disk/r").starts_with("no damage found; checked 9 snapshots"));
@@ -138,25 +137,23 @@ fn prune_that_has_to_copy_on_a_full_disk_leaves_everything() {
 
 #[test]
 fn repair_and_copy_on_a_full_disk_leave_everything() {
-    let sandbox = Sandbox::new();
-    let disk = sandbox.path("disk");
-    let Some(_mount) = Mount::small(&disk) else { return };
-    on_a_small_disk(&sandbox);
+    let Some((sandbox, mount)) = on_a_small_disk() else { return };
+    let disk = &mount.place;
     let pack = fs::read_dir(disk.join("r/packs")).unwrap().map(|pack| pack.unwrap().path());
     let pack = pack.min_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
     let mut bytes = fs::read(&pack).unwrap();
     bytes[70] ^= 1;
     fs::write(&pack, bytes).unwrap();
     sandbox.done("backup --store store --repo other --label one");
-    fill_up(&disk);
-    let before = state(&disk);
+    fill_up(disk);
+    let before = state(disk);
     for words in ["repair --repo disk/r", "copy one --repo other --to disk/r", "copy one --repo other --to disk/new"] {
         let ran = sandbox.run(words);
         assert_eq!(ran.code, 1, "{words}: {} {}", ran.stdout, ran.stderr);
         assert!(ran.stderr.contains("hint: make room on the disk of "), "{words}: {}", ran.stderr);
         // Folders take no room.
         let _ = fs::remove_dir(disk.join("new/tmp")).and_then(|()| fs::remove_dir(disk.join("new")));
-        assert!(before == state(&disk), "{words}");
+        assert!(before == state(disk), "{words}");
     }
     fs::remove_file(disk.join("filler")).unwrap();
     assert_eq!(sandbox.run("repair --repo disk/r").code, 13);
