@@ -120,6 +120,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn content_that_is_too_large_is_left_out_of_a_record() {
+        let changes = [
+            (LogChange::Content(vec![1; 4]), LogChange::Content(vec![1; 4]), 4),
+            (LogChange::Content(vec![1; 5]), LogChange::Unreadable, 0),
+            (LogChange::Patch(vec![1; 3]), LogChange::Patch(vec![1; 3]), 3),
+            (LogChange::Patch(vec![1; 5]), LogChange::Unreadable, 0),
+            (LogChange::Removed, LogChange::Removed, 0),
+        ];
+        for (change, left, bytes) in changes {
+            let (key, transaction) = (b"MODEL/x".to_vec(), "unit".to_owned());
+            let (version, operator, instance, project) = (None, None, None, None);
+            let mut record =
+                LogRecord { id: 1, key, change, time_ms: 0, version, transaction, operator, instance, project };
+            assert_eq!((record.drop_if_larger(4), record.change), (bytes, left));
+        }
+    }
+
+    #[test]
     fn time_that_no_calendar_has_is_shown_as_the_last_or_the_first() {
         assert_eq!(utc(0).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(utc(-1).to_string(), "1969-12-31T23:59:59.999Z");

@@ -204,7 +204,9 @@ mod tests {
         let sorted = ["a", "a/b", "a/b/c", "a/b-c", "a!b", "a-b", "a0", "b"];
         for pair in sorted.windows(2) {
             assert!(path(pair[0]) < path(pair[1]), "{pair:?}");
+            assert!(order_prefix(pair[0].as_bytes()) < order_prefix(pair[1].as_bytes()), "{pair:?}");
         }
+        assert_eq!(order_prefix(b"directory/a"), order_prefix(b"directory/b"), "it is of eight bytes");
     }
 
     #[test]
@@ -240,5 +242,6 @@ mod tests {
     fn display_escapes_what_a_terminal_would_obey() {
         let name = EntryPath::new(&b"a\x1b[2J\xff\xc3\xa9"[..]).unwrap();
         assert_eq!(name.to_string(), "a\\x1b[2J\\xff\u{e9}");
+        assert_eq!(format!("{name:?}"), format!("EntryPath({name})"));
     }
 }

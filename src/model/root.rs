@@ -156,4 +156,11 @@ mod tests {
         assert_eq!(all[&b"p"[..]], projects(&entries[..1])[&b"p"[..]]);
         assert_eq!(all[&b""[..]].documents, 1);
     }
+
+    #[test]
+    fn project_knows_how_many_bytes_its_documents_have() {
+        let all = projects(&[document("p/a", "123", 0), document("p/b", "4567", 0), document("q/a", "", 0)]);
+        assert_eq!((all[&b"p"[..]].documents, all[&b"p"[..]].bytes), (2, 7));
+        assert_eq!((all[&b"q"[..]].documents, all[&b"q"[..]].bytes), (1, 0));
+    }
 }

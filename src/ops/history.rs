@@ -48,11 +48,6 @@ impl History {
         self.snapshots.iter().any(|snapshot| snapshot.manifest.position.is_some())
     }
 
-    /// Tells whether it has this snapshot.
-    pub fn has(&self, snapshot: &Snapshot) -> bool {
-        self.snapshots.iter().any(|other| other.id == snapshot.id)
-    }
-
     /// Returns the snapshots that say where the log stood, with that place.
     pub(super) fn followed(&self) -> Vec<(&Snapshot, &LogPosition)> {
         self.snapshots.iter().filter_map(|snapshot| Some((snapshot, snapshot.manifest.position.as_ref()?))).collect()

@@ -127,3 +127,25 @@ impl Repository {
         Ok(names)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn segment_is_full_when_it_has_enough_and_little_of_it_is_gone() {
+        let segment = |living_chunks, dead_chunks| Segment {
+            object: Object { name: String::new(), size_bytes: 0, modified: SystemTime::UNIX_EPOCH },
+            is_damaged: false,
+            living: BTreeMap::new(),
+            living_chunks,
+            dead_chunks,
+        };
+        assert!(segment(SEGMENT_CHUNKS, 0).is_full());
+        assert!(segment(SEGMENT_CHUNKS, SEGMENT_CHUNKS / 4).is_full());
+        assert!(!segment(SEGMENT_CHUNKS, SEGMENT_CHUNKS / 4 + 1).is_full());
+        assert!(!segment(SEGMENT_CHUNKS - 1, 0).is_full());
+    }
+}

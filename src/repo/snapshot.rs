@@ -386,6 +386,16 @@ mod tests {
     }
 
     #[test]
+    fn digits_of_an_id_are_told_from_labels() {
+        for digits in ["0123", "ABCdef", &SnapshotId::of(b"x").to_string()] {
+            assert!(may_be_digits(digits), "{digits}");
+        }
+        for label in ["", "bad", "12", "before-upgrade", "good", "12345g"] {
+            assert!(!may_be_digits(label), "{label}");
+        }
+    }
+
+    #[test]
     fn file_name_sorts_by_time() {
         assert_eq!(file_time(1_700_000_000_123), "20231114T221320.123Z");
         let id = SnapshotId::of(b"x");

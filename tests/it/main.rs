@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test whose stage can't be set up should fail where that is noticed")]
 
+mod absent;
 mod arrows;
 mod at;
 mod cli;

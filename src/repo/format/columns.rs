@@ -130,6 +130,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_column_is_refused() {
+        let mut reader = ColumnReader::new("test", &[1, 2]);
+        assert_eq!(reader.next_number(), Ok(1));
+        let why = FormatError::malformed("column `test` has 1 bytes too many");
+        assert_eq!(reader.finish(), Err(why));
+    }
+
+    #[test]
     fn number_over_64_bits_is_refused() {
         let bytes = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
         assert!(ColumnReader::new("test", &bytes).next_number().is_err());

@@ -103,6 +103,9 @@ mod tests {
         let file = [&encode(FileKind::Pack)[..], b"rest"].concat();
         assert_eq!(strip(FileKind::Pack, &file), Ok(&b"rest"[..]));
         assert!(matches!(strip(FileKind::Index, &file), Err(FormatError::Malformed(_))));
+        let no_config = strip(FileKind::Config, &file).unwrap_err().to_string();
+        assert!(no_config.contains("repository configuration"), "{no_config}");
+        assert!(is_ours(&file) && !is_ours(b"METASTS") && !is_ours(b"[core]\nbare = true"));
         assert!(matches!(strip(FileKind::Pack, &file[..15]), Err(FormatError::Malformed(_))));
     }
 

@@ -350,6 +350,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::path::PATH_BYTES_MAX;
 
     fn records() -> impl Strategy<Value = Vec<Record>> {
         let body = prop_oneof![
@@ -395,9 +396,37 @@ mod tests {
         }
     }
 
+    fn removed(path: impl AsRef<[u8]>) -> Record {
+        Record::Removed(EntryPath::new(path.as_ref()).unwrap())
+    }
+
+    #[test]
+    fn column_that_holds_more_than_the_records_need_is_refused() {
+        let mut stored: Stored = from_bytes(&encode(&[removed("a")]), "a leaf").unwrap();
+        stored.own.push(0);
+        assert!(matches!(decode(&to_bytes(&stored)), Err(FormatError::Malformed(what)) if what.contains("too many")));
+    }
+
+    #[test]
+    fn leaf_may_have_so_many_records_and_no_more() {
+        let records: Vec<Record> = (0..=RECORDS_MAX).map(|n| removed(format!("{n:08}"))).collect();
+        assert_eq!(decode(&encode(&records[1..])).map(|records| records.len()), Ok(RECORDS_MAX));
+        assert!(decode(&encode(&records)).is_err());
+    }
+
+    #[test]
+    fn paths_of_a_leaf_may_have_so_many_bytes_and_no_more() {
+        let long = "a".repeat(PATH_BYTES_MAX - 3);
+        let count = PATH_BYTES_IN_LEAF_MAX / PATH_BYTES_MAX;
+        let mut records: Vec<Record> = (0..count).map(|n| removed(format!("{long}{n:03}"))).collect();
+        records.push(removed("b".repeat(PATH_BYTES_IN_LEAF_MAX - count * PATH_BYTES_MAX)));
+        assert_eq!(decode(&encode(&records)), Ok(records.clone()));
+        records.push(removed("c"));
+        assert!(decode(&encode(&records)).is_err());
+    }
+
     #[test]
     fn records_out_of_order_are_refused() {
-        let removed = |path: &str| Record::Removed(EntryPath::new(path.as_bytes()).unwrap());
         assert!(decode(&encode(&[removed("b"), removed("a")])).is_err());
         assert!(decode(&encode(&[removed("a"), removed("a")])).is_err());
     }

@@ -227,6 +227,47 @@ mod tests {
     }
 
     #[test]
+    fn directory_that_does_not_add_up_is_refused() {
+        let whole = || sample().to_stored();
+        assert_eq!(Directory::from_stored(&whole()), Ok(sample()));
+        let changes: [(&str, fn(&mut StoredDirectory)); 7] = [
+            ("an id too few", |stored| stored.ids.truncate(3 * 8)),
+            ("an id too many", |stored| stored.ids.extend([0; 8])),
+            ("part of an id too many", |stored| stored.ids.push(0)),
+            ("a length too many", |stored| stored.lengths.push(0)),
+            ("a count too many", |stored| stored.counts.push(0)),
+            ("a frame without a kind", |stored| stored.stored.push(0)),
+            ("a frame of no kind", |stored| stored.kinds[0] = 9),
+        ];
+        for (what, change) in changes {
+            let mut stored = whole();
+            change(&mut stored);
+            assert!(Directory::from_stored(&stored).is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn frame_may_be_so_large_and_no_larger() {
+        let mut directory = Directory::default();
+        let half = u32::try_from(FRAME_RAW_BYTES_MAX / 2).unwrap();
+        directory.push(FrameKind::Documents, 100, &[half, half], &[1, 2]);
+        assert_eq!(Directory::from_stored(&directory.to_stored()), Ok(directory));
+        let mut directory = Directory::default();
+        directory.push(FrameKind::Documents, 100, &[half, half + 1], &[1, 2]);
+        assert!(Directory::from_stored(&directory.to_stored()).is_err());
+    }
+
+    #[test]
+    fn trailer_may_claim_so_much_and_no_more() {
+        let mut trailer = [0; TRAILER_BYTES];
+        trailer[24..].copy_from_slice(TRAILER_MAGIC);
+        for (raw_bytes, is_fine) in [(DIRECTORY_RAW_BYTES_MAX, true), (DIRECTORY_RAW_BYTES_MAX + 1, false)] {
+            trailer[4..8].copy_from_slice(&u32::try_from(raw_bytes).unwrap().to_le_bytes());
+            assert_eq!(decode_trailer(&trailer).is_ok(), is_fine, "{raw_bytes}");
+        }
+    }
+
+    #[test]
     fn flipped_bit_in_the_tail_is_noticed() {
         let codec = Codec::new(3);
         let directory = sample();

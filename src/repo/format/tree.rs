@@ -85,3 +85,21 @@ pub fn decode_run(raw: &[u8]) -> Result<Vec<LeafRef>> {
         false => Err(FormatError::malformed("the leaves of a run are out of order")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_of_a_run_ascend() {
+        let leaf = |first: &str| LeafRef {
+            id: ChunkId::of(first.as_bytes()),
+            first: EntryPath::new(first.as_bytes()).unwrap(),
+            records: 1,
+        };
+        let sorted = [leaf("a"), leaf("b")];
+        assert_eq!(decode_run(&encode_run(&sorted)), Ok(sorted.to_vec()));
+        assert!(decode_run(&encode_run(&[leaf("b"), leaf("a")])).is_err());
+        assert!(decode_run(&encode_run(&[leaf("a"), leaf("a")])).is_err());
+    }
+}
