@@ -296,4 +296,20 @@ mod tests {
         assert_eq!(found, [Location { pack: 0, frame: 1, start: 15, length: 9 }]);
         assert_eq!(index.locate(FrameKind::Trees, &ChunkId::from_bytes(bytes)).count(), 0);
     }
+
+    #[test]
+    fn frames_have_numbers_of_their_own_in_order() {
+        let pack = |frames| {
+            let mut directory = Directory::default();
+            (0..frames).for_each(|n| directory.push(FrameKind::Documents, 10, &[5], &[n]));
+            let (id, modified) = (PackId::of(b"pack"), SystemTime::UNIX_EPOCH);
+            Pack { id, size_bytes: 0, modified, directory, is_in_segment: false, is_marked: false }
+        };
+        let packs = vec![pack(3), pack(0), pack(2), pack(1)];
+        let index = Index { packs, damaged: Vec::new(), documents: OnceLock::new(), trees: OnceLock::new() };
+        let number = index.frame_numbers();
+        let places = [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1), (3, 0)];
+        let numbers = places.map(|(pack, frame)| number(&Location { pack, frame, start: 0, length: 5 }));
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+    }
 }

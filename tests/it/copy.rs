@@ -66,6 +66,24 @@ fn snapshots_are_copied_whole_and_once() {
 }
 
 #[test]
+fn each_frame_is_read_once_and_all_that_was_copied_is_counted() {
+    let scratch = scratch();
+    let (from, to) = (create().0, create().0);
+    for n in 0..300 {
+        write(scratch.path(), format!("p/{n}"), text(n, 700));
+    }
+    let (snapshot, _) = take(scratch.path(), &from);
+    let index = open(&from).index().unwrap();
+    let lengths: Vec<u64> =
+        index.packs().iter().flat_map(|pack| &pack.directory.lengths).map(|length| u64::from(*length)).collect();
+    let before = from.calls().reads;
+    let report = copy(&open(&from), &open(&to), vec![snapshot], &Silent).unwrap();
+    assert_eq!((report.chunks, report.raw_bytes), (lengths.len() as u64, lengths.iter().sum()));
+    let reads = from.calls().reads - before;
+    assert!(lengths.len() > 300 && reads < 20, "{reads}");
+}
+
+#[test]
 fn repository_is_created_when_there_is_something_to_copy() {
     let (from, taken) = source();
     let to = MemoryStorage::new();

@@ -22,6 +22,7 @@ mod fuzzed;
 mod guards;
 mod interleave;
 mod kylin;
+mod leaves;
 mod mending;
 mod migrate_pairs;
 mod power;

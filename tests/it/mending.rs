@@ -10,6 +10,7 @@ use metastash::ops::Error;
 use metastash::ops::prune::{PruneOptions, prune};
 use metastash::ops::repair::{RepairOptions, RepairReport, plan_repair, repair};
 use metastash::repo::config::GRACE_SECS;
+use metastash::repo::losses::{Lack, Loss};
 use metastash::repo::snapshot::Snapshot;
 use metastash::storage::Storage;
 use metastash::storage::memory::MemoryStorage;
@@ -279,4 +280,22 @@ fn interrupted_repair_makes_nothing_worse_and_the_next_goes_on() {
         let lacking = open(&storage).lacking(&taken).unwrap();
         assert!(!lacking.is_empty());
     }
+}
+
+#[test]
+fn loss_is_what_the_last_repair_found_and_holds_as_long_as_it_is_one() {
+    let stage = stage();
+    let repo = open(&stage.storage);
+    let [one, other, ..] = &listed(&stage.storage)[..] else { panic!("two snapshots") };
+    let loss = |snapshot: &Snapshot, time_ms| Loss { time_ms, trees: [snapshot.id].into(), ..Loss::default() };
+    repo.put_loss(&loss(one, 1)).unwrap();
+    repo.put_loss(&loss(one, 2)).unwrap();
+    assert_eq!(repo.losses().unwrap().0, [loss(one, 1)], "found again, it is the same");
+    repo.put_loss(&loss(other, 3)).unwrap();
+    assert_eq!(repo.losses().unwrap().0, [loss(other, 3)]);
+    let snapshots = [one.clone(), other.clone()];
+    assert!(repo.lacking(&snapshots).unwrap().is_empty(), "its tree can be read again");
+    inflict(&stage.storage, &stage.trees_pack(), Harm::Delete);
+    let lack = Lack { documents: 0, has_damaged_tree: true };
+    assert_eq!(open(&stage.storage).lacking(&snapshots).unwrap(), [(other.id, lack)].into());
 }

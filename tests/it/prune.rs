@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use metastash::monitor::Silent;
+use metastash::ops::backup::BackupOptions;
 use metastash::ops::prune::{PruneOptions, PruneReport, plan_prune, prune};
 use metastash::ops::stats::stats;
 use metastash::ops::{self, Error};
@@ -15,8 +16,8 @@ use metastash::storage::Storage;
 use metastash::storage::memory::MemoryStorage;
 
 use crate::support::{
-    Contents, assert_sound, back_up, below, contents, contents_of, copy, create, noise, open, scratch, settle,
-    snapshots, take, text, view, write,
+    Contents, assert_sound, back_up, back_up_with, below, contents, contents_of, copy, create, noise, open, options,
+    scratch, settle, snapshots, take, text, view, write,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -207,7 +208,7 @@ fn interrupted_backup_is_garbage_that_goes_when_it_is_old() {
     write(scratch.path(), "p/b", noise(2, 100_000));
     settle();
     storage.stop_after(1);
-    let result = crate::support::back_up_with(scratch.path(), &open(&storage), &crate::support::options());
+    let result = back_up_with(scratch.path(), &open(&storage), &options());
     assert!(result.is_err());
     storage.go_on();
     assert_eq!(count(&storage, "packs"), 2);
@@ -261,6 +262,36 @@ fn marked_pack_is_not_deleted_when_its_only_other_copy_is_damaged() {
     prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
     assert!(!storage.names().contains(&format!("packs/{}", marked.name)));
     assert!(contents(&open(&storage), &taken[0].0) == taken[0].1);
+}
+
+/// Contents that are stored as they are, of which one is then damaged, and such as are compressed, of which none can be read.
+#[test]
+fn marked_pack_in_which_something_needed_is_damaged_is_held_until_that_is_stored_again() {
+    for content in [noise, text] {
+        let scratch = scratch();
+        let (storage, _) = create();
+        write(scratch.path(), "p/a", content(1, 40_000));
+        write(scratch.path(), "p/b", content(2, 40_000));
+        let taken = [take(scratch.path(), &storage)];
+        let [marked] = &storage.list("packs").unwrap()[..] else { panic!("one pack") };
+        let object = format!("packs/{}", marked.name);
+        storage.put(&format!("marks/{}-x", marked.name), b"").unwrap();
+        storage.damage(&object, |bytes| bytes[2000] ^= 1);
+        for _ in 0..3 {
+            let report = prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
+            assert_eq!((report.deleted.count(), report.waiting.count(), report.damage.is_empty()), (0, 1, false));
+            storage.clock().pass(GRACE + HOUR);
+        }
+        assert!(storage.names().contains(&object));
+        let forced = BackupOptions { force: true, ..options() };
+        back_up_with(scratch.path(), &open(&storage), &forced).unwrap();
+        for _ in 0..2 {
+            prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap();
+            storage.clock().pass(GRACE + HOUR);
+        }
+        assert!(!storage.names().contains(&object), "all that is needed of it is elsewhere");
+        assert_reads(&storage, &taken);
+    }
 }
 
 #[test]

@@ -2,15 +2,17 @@
 
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use metastash::endpoint::directory::DirectoryStore;
 use metastash::endpoint::{self, Listing, Source};
+use metastash::model::clock::Clock;
 use metastash::model::scope::Scope;
 use metastash::monitor::{Monitor, Silent};
 use metastash::ops::Error;
 use metastash::ops::backup::{BackupOptions, BackupReport, backup};
 use metastash::ops::stats::stats;
-use metastash::repo::config::Config;
+use metastash::repo::config::{Config, GRACE_SECS};
 use metastash::repo::{self, Repository};
 use metastash::storage::Storage;
 use metastash::storage::memory::MemoryStorage;
@@ -181,6 +183,28 @@ fn backup_that_outlasts_the_grace_commits_when_nothing_was_marked() {
     write(scratch.path(), "p/b", text(2, 5000));
     back_up_with(scratch.path(), &open(&storage), &options()).unwrap();
     assert_sound(&open(&storage));
+}
+
+#[test]
+fn backup_that_took_half_the_grace_looks_at_marks_again() {
+    let scratch = scratch();
+    write(scratch.path(), "p/a", text(1, 5000));
+    settle();
+    let half = Duration::from_secs(GRACE_SECS / 2);
+    for (time, is_late) in [(half - Duration::from_secs(60), false), (half + Duration::from_secs(1), true)] {
+        let (storage, repo) = create();
+        back_up(scratch.path(), &repo);
+        let clock = Clock::default();
+        let meanwhile = || {
+            mark_all_packs(&storage);
+            clock.pass(time);
+        };
+        let store = store(scratch.path());
+        let repo = open(&storage).with_clock(clock.clone());
+        let result = backup(&Meanwhile { store: &store, prune: meanwhile }, &repo, &options(), &Silent);
+        let is_outrun = matches!(result, Err(Error::Repository(repo::Error::Outrun)));
+        assert_eq!((is_outrun, result.is_ok()), (is_late, !is_late), "{time:?}");
+    }
 }
 
 #[test]
