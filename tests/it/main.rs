@@ -26,6 +26,7 @@ mod leaves;
 mod mending;
 mod migrate_pairs;
 mod power;
+mod progress;
 mod prune;
 mod retention;
 mod roundtrip;

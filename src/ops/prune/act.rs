@@ -29,7 +29,8 @@ pub(super) fn act(repo: &Repository, look: &Look, mut plan: PrunePlan, monitor: 
         damage: std::mem::take(&mut plan.damage),
         ..PruneReport::default()
     };
-    let files = plan.delete.ids.len() + plan.marks.len() + plan.records.len() + plan.leftovers.len();
+    let marks = marks_of_gone(look, &plan);
+    let files = plan.delete.ids.len() + marks.len() + plan.records.len() + plan.leftovers.len();
     monitor.start(Task::Remove, Some(files as u64));
     for record in &plan.records {
         report.records += u64::from(counted(monitor, || repo.remove_record(record))?);
@@ -38,7 +39,7 @@ pub(super) fn act(repo: &Repository, look: &Look, mut plan: PrunePlan, monitor: 
         repo.settle_packs()?;
     }
     report.deleted = of(&remove_packs(repo, &plan.delete.ids, monitor)?);
-    report.marks = remove_marks(repo, look, &plan, monitor)?;
+    report.marks = remove_marks(repo, &marks, monitor)?;
     for leftover in &plan.leftovers {
         report.leftovers += u64::from(counted(monitor, || repo.remove_leftover(leftover))?);
     }
@@ -50,6 +51,7 @@ pub(super) fn act(repo: &Repository, look: &Look, mut plan: PrunePlan, monitor: 
         !monitor.is_interrupted()
     })?;
     stop_if_asked(monitor)?;
+    monitor.advance(before);
     report.segments = repo.merge_segments(&look.index, &repacked.written)?;
     report.written = written(&repacked.written);
     report.kept_bytes += report.written.bytes;
@@ -78,11 +80,14 @@ fn remove_packs(repo: &Repository, ids: &[PackId], monitor: &dyn Monitor) -> Res
     Ok(removed?.into_iter().flatten().collect())
 }
 
-/// Removes the marks of packs that are gone. Only now: whoever sees no mark and then a pack may rely on it.
-fn remove_marks(repo: &Repository, look: &Look, plan: &PrunePlan, monitor: &dyn Monitor) -> Result<u64> {
+/// Returns the marks of packs that are gone, or are about to be.
+fn marks_of_gone<'a>(look: &'a Look, plan: &'a PrunePlan) -> Vec<&'a Mark> {
     let deleted: HashSet<PackId> = plan.delete.ids.iter().copied().collect();
-    let of_deleted = look.marks.iter().filter(|mark| deleted.contains(&mark.pack));
-    let marks: Vec<&Mark> = of_deleted.chain(&plan.marks).collect();
+    look.marks.iter().filter(|mark| deleted.contains(&mark.pack)).chain(&plan.marks).collect()
+}
+
+/// Removes marks when their packs are gone, not before: whoever sees no mark and then a pack may rely on it.
+fn remove_marks(repo: &Repository, marks: &[&Mark], monitor: &dyn Monitor) -> Result<u64> {
     let removed: Result<Vec<bool>> = marks.par_iter().map(|mark| counted(monitor, || repo.remove_mark(mark))).collect();
     Ok(removed?.into_iter().filter(|removed| *removed).count() as u64)
 }

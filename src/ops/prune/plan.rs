@@ -193,3 +193,33 @@ impl Packs {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repacked(kept: &[(u64, u64)], max_unused_percent: u32) -> (Vec<u32>, Vec<u32>) {
+        let mut kept: Vec<Kept> = (0..)
+            .zip(kept)
+            .map(|(number, &(size_bytes, unused_bytes))| Kept { number, size_bytes, unused_bytes })
+            .collect();
+        let mut chosen = to_repack(&mut kept, &PruneOptions { max_unused_percent, ..PruneOptions::default() });
+        chosen.sort_unstable();
+        let mut left: Vec<u32> = kept.iter().map(|pack| pack.number).collect();
+        left.sort_unstable();
+        (chosen, left)
+    }
+
+    #[test]
+    fn emptiest_packs_are_repacked_until_what_is_left_is_tolerated() {
+        const M: u64 = 1 << 24;
+        // By share: a tenth, nine tenths of a smaller one, a half, nothing.
+        let packs = [(10 * M, M), (M, M / 10 * 9), (2 * M, M), (7 * M, 0)];
+        assert_eq!(repacked(&packs, 100), (vec![], vec![0, 1, 2, 3]));
+        assert_eq!(repacked(&packs, 14), (vec![1], vec![0, 2, 3]), "2.9 of 20 are unused, and without one of them 2");
+        assert_eq!(repacked(&packs, 10), (vec![1], vec![0, 2, 3]), "so much is tolerated");
+        assert_eq!(repacked(&packs, 9), (vec![1, 2], vec![0, 3]));
+        assert_eq!(repacked(&packs, 4), (vec![0, 1, 2], vec![3]), "what has nothing unused is left");
+        assert_eq!(repacked(&packs, 0), (vec![0, 1, 2], vec![3]));
+    }
+}
