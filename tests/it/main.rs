@@ -31,6 +31,7 @@ mod prune;
 mod retention;
 mod roundtrip;
 mod scale;
+mod shape;
 mod sql;
 mod support;
 mod tar;
