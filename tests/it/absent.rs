@@ -2,72 +2,25 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use metastash::model::hash::SnapshotId;
 use metastash::repo::losses::Loss;
 use metastash::repo::snapshot::Snapshot;
 use metastash::repo::{self, Repository};
-use metastash::storage::memory::MemoryStorage;
-use metastash::storage::{Error, ErrorKind, NewObject, Object, Result, Storage};
+use metastash::storage::{Error, ErrorKind};
 
 use crate::damage::{Stage, stage_with_segment};
-use crate::support::open;
+use crate::support::{Call, Hooked, open};
 
-/// A storage whose objects in one place are listed, and can't be removed or not even be read.
-#[derive(Debug)]
-struct Withheld {
-    storage: MemoryStorage,
-    /// What the names begin with.
-    place: &'static str,
-    why: io::ErrorKind,
-    can_be_read: bool,
-}
-
-impl Withheld {
-    fn enter(&self, action: &'static str, name: &str) -> Result<()> {
-        match name.starts_with(self.place) {
-            true => Err(Error::new(action, name, self.why.into())),
-            false => Ok(()),
+/// Opens the repository of a stage whose objects in `place` are listed, and can be neither read nor removed.
+fn without(stage: &Stage, place: &'static str, why: io::ErrorKind) -> repo::Result<Repository> {
+    let withhold = move |call: Call<'_>| match call {
+        Call::Read(name, _) | Call::Remove(name) if name.starts_with(place) => {
+            Err(Error::new("reach", name, why.into()))
         }
-    }
-
-    fn enter_to_read(&self, name: &str) -> Result<()> {
-        if self.can_be_read { Ok(()) } else { self.enter("read", name) }
-    }
-}
-
-impl Storage for Withheld {
-    fn location(&self) -> String {
-        self.storage.location()
-    }
-
-    fn create(&self) -> Result<Box<dyn NewObject + '_>> {
-        self.storage.create()
-    }
-
-    fn read(&self, name: &str) -> Result<Vec<u8>> {
-        self.enter_to_read(name)?;
-        self.storage.read(name)
-    }
-
-    fn read_range(&self, name: &str, offset: u64, length: usize) -> Result<Vec<u8>> {
-        self.enter_to_read(name)?;
-        self.storage.read_range(name, offset, length)
-    }
-
-    fn list(&self, folder: &str) -> Result<Vec<Object>> {
-        self.storage.list(folder)
-    }
-
-    fn remove(&self, name: &str) -> Result<()> {
-        self.enter("remove", name)?;
-        self.storage.remove(name)
-    }
-
-    fn now(&self) -> Result<SystemTime> {
-        self.storage.now()
-    }
+        _ => Ok(()),
+    };
+    Repository::open(Arc::new(Hooked::new(&stage.storage.fork(), withhold)))
 }
 
 /// A repository with something of everything: snapshots, a forgotten one, an index segment, a pack that it does not know,
@@ -81,11 +34,6 @@ fn stage() -> (Stage, Snapshot) {
     let (snapshot, _) = &stage.taken[1];
     let snapshot = snapshot.clone();
     (stage, snapshot)
-}
-
-/// Opens the repository of a stage whose objects in `place` are withheld.
-fn without(stage: &Stage, place: &'static str, why: io::ErrorKind) -> repo::Result<Repository> {
-    Repository::open(Arc::new(Withheld { storage: stage.storage.fork(), place, why, can_be_read: false }))
 }
 
 #[test]
@@ -152,14 +100,15 @@ fn what_someone_else_removed_since_it_was_listed_is_no_failure() {
 #[test]
 fn what_someone_else_removes_at_the_same_time_is_no_failure() {
     let (stage, snapshot) = stage();
-    let storage = stage.storage.fork();
-    let place = |place| {
-        let late = Withheld { storage: storage.clone(), place, why: io::ErrorKind::NotFound, can_be_read: true };
-        Repository::open(Arc::new(late)).unwrap()
+    let open_late = |why: io::ErrorKind| {
+        let hook = move |call: Call<'_>| match call {
+            Call::Remove(name) => Err(Error::new("remove", name, why.into())),
+            Call::Read(..) => Ok(()),
+        };
+        Repository::open(Arc::new(Hooked::new(&stage.storage.fork(), hook))).unwrap()
     };
-    assert!(!place("snapshots/").forget(&snapshot).unwrap(), "forgotten by someone else");
-    let records = open(&storage).forgotten_records().unwrap();
-    assert!(!place("forgotten/").remove_record(&records[0]).unwrap());
-    let denied = Withheld { storage, place: "forgotten/", why: io::ErrorKind::PermissionDenied, can_be_read: true };
-    assert!(Repository::open(Arc::new(denied)).unwrap().remove_record(&records[0]).is_err());
+    let (gone, denied) = (open_late(io::ErrorKind::NotFound), open_late(io::ErrorKind::PermissionDenied));
+    let record = &gone.forgotten_records().unwrap()[0];
+    assert!(!gone.forget(&snapshot).unwrap() && !gone.remove_record(record).unwrap());
+    assert!(denied.forget(&snapshot).is_err() && denied.remove_record(record).is_err());
 }

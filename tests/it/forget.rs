@@ -1,12 +1,17 @@
 //! Forgetting and putting back: nothing is lost at any moment, whoever else is at it, and a prune can see what counts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
+use std::time::Duration;
 
+use metastash::model::clock::Clock;
 use metastash::monitor::Silent;
 use metastash::ops::backup::BackupOptions;
 use metastash::ops::forget::{forget, plan_named, put_back};
 use metastash::ops::retention::{Policy, plan};
 use metastash::ops::{self, Error};
+use metastash::repo::config::GRACE_SECS;
 use metastash::repo::forgotten::Forgotten;
 use metastash::repo::snapshot::{Reference, Snapshot};
 use metastash::repo::{self, Repository};
@@ -14,8 +19,8 @@ use metastash::storage::Storage;
 use metastash::storage::memory::MemoryStorage;
 
 use crate::support::{
-    Contents, assert_sound, back_up, back_up_with, check_everything, contents, contents_of, copy, create, open,
-    options, project, scratch, settle, snapshots, text, view, write,
+    Call, Contents, Hooked, assert_sound, back_up, back_up_with, check_everything, contents, contents_of, copy, create,
+    open, options, project, scratch, settle, snapshots, text, view, write,
 };
 
 /// A repository with three snapshots of one store, and what each holds.
@@ -218,6 +223,28 @@ fn what_a_prune_has_doubts_about_is_not_put_back() {
     let result = repo.unforget(&record);
     assert!(matches!(result, Err(repo::Error::MissingChunk { .. })), "{result:?}");
     assert_eq!(snapshots(&repo).len(), 2);
+}
+
+/// What was seen of packs and marks may no longer hold then.
+#[test]
+fn snapshot_is_not_put_back_when_looking_took_half_the_grace() {
+    let half = Duration::from_secs(GRACE_SECS / 2);
+    for (time, is_late) in [(half - Duration::from_secs(60), false), (half + Duration::from_secs(1), true)] {
+        let (storage, taken) = three();
+        open(&storage).forget(&taken[1].0).unwrap();
+        let clock = Clock::default();
+        let (slow, has_passed) = (clock.clone(), AtomicBool::new(false));
+        let hooked = Hooked::new(&storage, move |call| {
+            if matches!(call, Call::Read(name, _) if name.starts_with("packs/")) && !has_passed.swap(true, SeqCst) {
+                slow.pass(time);
+            }
+            Ok(())
+        });
+        let repo = Repository::open(Arc::new(hooked)).unwrap().with_clock(clock);
+        let result = repo.unforget(&forgotten(&repo)[0]);
+        let is_outrun = matches!(result, Err(repo::Error::Outrun));
+        assert_eq!((is_outrun, result.is_ok()), (is_late, !is_late), "{time:?}");
+    }
 }
 
 #[test]

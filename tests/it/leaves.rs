@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::OnceLock;
+use std::io;
+use std::sync::{Arc, OnceLock};
 
 use metastash::model::entry::Entry;
 use metastash::model::path::EntryPath;
 use metastash::repo::format::pack::FrameKind;
 use metastash::repo::snapshot::Snapshot;
 use metastash::repo::tree::Tree;
+use metastash::repo::{self, Repository};
+use metastash::storage::Error;
 use metastash::storage::memory::MemoryStorage;
 
-use crate::support::{back_up, below, create, entries, open, path, scratch, settle, write};
+use crate::support::{Call, Hooked, back_up, below, create, entries, open, path, scratch, settle, write};
 
 /// Returns a repository of a store of 4,500 documents, so that its tree has two leaves, and that store after some changes.
 fn stage() -> (MemoryStorage, [Snapshot; 2]) {
@@ -112,9 +115,18 @@ fn what_a_lost_leaf_may_have_said_is_uncertain_and_all_else_is_salvaged() {
     let pack = index.pack(&location);
     let frame = &pack.directory.frames[location.frame as usize];
     storage.damage(&format!("packs/{}", pack.id), |bytes| bytes[usize::try_from(frame.offset).unwrap() + 100] ^= 1);
+    let (name, offset) = (format!("packs/{}", pack.id), frame.offset);
     let salvaged = open(&storage).salvage(&snapshots[1].manifest.tree).unwrap();
     let certain: Vec<Entry> = all.iter().filter(|entry| entry.path >= next.first).cloned().collect();
     assert!(!certain.is_empty() && salvaged.entries == certain, "{} of {}", salvaged.entries.len(), certain.len());
     // Its records; and the newer ones of what it may have spoken of: two that changed, and the new one.
     assert_eq!(salvaged.uncertain, u64::from(lost.records) + 3);
+
+    // A leaf that can't be had just now is not lost.
+    let failing = Hooked::new(&storage, move |call| match call {
+        Call::Read(read, at) if read == name && at == offset => Err(Error::new("read", read, io::Error::other("busy"))),
+        _ => Ok(()),
+    });
+    let failed = Repository::open(Arc::new(failing)).unwrap().salvage(&snapshots[1].manifest.tree);
+    assert!(matches!(failed, Err(repo::Error::Storage(_))), "{failed:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -25,8 +26,8 @@ use metastash::repo::format::pack::FrameKind;
 use metastash::repo::snapshot::{LogArchive, Manifest, Snapshot};
 use metastash::repo::writer::{Claims, Writer};
 use metastash::repo::{self, Repository};
-use metastash::storage::Storage;
 use metastash::storage::memory::MemoryStorage;
+use metastash::storage::{self, NewObject, Object, Storage};
 use tempfile::TempDir;
 
 /// Every part there is: all bytes are read.
@@ -311,6 +312,68 @@ pub(crate) fn add_archive(repo: &Repository, like: &Snapshot) -> Snapshot {
     let archive = Some(LogArchive { after: 6, last: 7, is_complete: true, chunks });
     let manifest = Manifest { time_ms: like.manifest.time_ms + 1, archive, ..like.manifest.clone() };
     writer.commit(manifest).unwrap().snapshot
+}
+
+/// What is about to be done with an object.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Call<'a> {
+    /// It is read, from this byte on.
+    Read(&'a str, u64),
+    Remove(&'a str),
+}
+
+/// A storage of which some calls go wrong, or are noticed.
+pub(crate) struct Hooked {
+    storage: MemoryStorage,
+    hook: Box<dyn Fn(Call<'_>) -> storage::Result<()> + Send + Sync>,
+}
+
+impl Hooked {
+    pub(crate) fn new(
+        storage: &MemoryStorage,
+        hook: impl Fn(Call<'_>) -> storage::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { storage: storage.clone(), hook: Box::new(hook) }
+    }
+}
+
+impl fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.storage.fmt(f)
+    }
+}
+
+impl Storage for Hooked {
+    fn location(&self) -> String {
+        self.storage.location()
+    }
+
+    fn create(&self) -> storage::Result<Box<dyn NewObject + '_>> {
+        self.storage.create()
+    }
+
+    fn read(&self, name: &str) -> storage::Result<Vec<u8>> {
+        (self.hook)(Call::Read(name, 0))?;
+        self.storage.read(name)
+    }
+
+    fn read_range(&self, name: &str, offset: u64, length: usize) -> storage::Result<Vec<u8>> {
+        (self.hook)(Call::Read(name, offset))?;
+        self.storage.read_range(name, offset, length)
+    }
+
+    fn list(&self, folder: &str) -> storage::Result<Vec<Object>> {
+        self.storage.list(folder)
+    }
+
+    fn remove(&self, name: &str) -> storage::Result<()> {
+        (self.hook)(Call::Remove(name))?;
+        self.storage.remove(name)
+    }
+
+    fn now(&self) -> storage::Result<SystemTime> {
+        self.storage.now()
+    }
 }
 
 /// A store of which one document can't be read, whoever runs the test.
