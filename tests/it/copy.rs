@@ -1,5 +1,7 @@
 //! Copies between repositories: what arrives is what was there, once, whole or not at all.
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use metastash::monitor::{Monitor, Problem, Silent, Task};
@@ -8,14 +10,15 @@ use metastash::ops::copy::{copy, plan_copy};
 use metastash::ops::prune::{PruneOptions, prune};
 use metastash::repo::Repository;
 use metastash::repo::config::GRACE_SECS;
+use metastash::repo::format::pack::FrameKind;
 use metastash::repo::snapshot::Snapshot;
-use metastash::storage::Storage;
 use metastash::storage::memory::MemoryStorage;
+use metastash::storage::{Error, Storage};
 
 use crate::damage::{Harm, inflict, stage};
 use crate::support::{
-    Contents, add_archive, assert_sound, back_up, back_up_with, config, contents, create, noise, open, options,
-    scratch, settle, snapshots, take, text, write,
+    Call, Contents, Hooked, add_archive, assert_sound, back_up, back_up_with, config, contents, create, noise, open,
+    options, scratch, settle, snapshots, take, text, write,
 };
 
 /// Makes a repository of some snapshots, of which each has something new, something old and something large.
@@ -77,17 +80,37 @@ fn each_frame_is_read_once_and_all_that_was_copied_is_counted() {
     let lengths: Vec<u64> =
         index.packs().iter().flat_map(|pack| &pack.directory.lengths).map(|length| u64::from(*length)).collect();
     let before = from.calls().reads;
-    let report = copy(&open(&from), &open(&to), vec![snapshot], &Silent).unwrap();
-    assert_eq!((report.chunks, report.raw_bytes), (lengths.len() as u64, lengths.iter().sum()));
+    let report = copy(&open(&from), &open(&to), vec![snapshot.clone()], &Silent).unwrap();
+    let all = (lengths.len() as u64, lengths.iter().sum());
+    assert_eq!((report.chunks, report.raw_bytes), all);
     let reads = from.calls().reads - before;
     assert!(lengths.len() > 300 && reads < 20, "{reads}");
+
+    // So is what could not be read at first.
+    let frames = index.packs().iter().flat_map(|pack| &pack.directory.frames);
+    let documents = frames.filter(|frame| frame.kind == FrameKind::Documents).map(|frame| frame.offset);
+    let left = Mutex::new(documents.collect::<Vec<u64>>());
+    let busy = Hooked::new(&from, move |call| match call {
+        Call::Read(name, offset) if name.starts_with("packs/") => {
+            let mut left = left.lock().unwrap();
+            match left.iter().position(|waiting| *waiting == offset) {
+                Some(n) => Err(Error::new("read", left.swap_remove(n), io::Error::other("busy"))),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    });
+    let to = create().0;
+    let report = copy(&Repository::open(Arc::new(busy)).unwrap(), &open(&to), vec![snapshot], &Silent).unwrap();
+    assert_eq!((report.chunks, report.raw_bytes), all);
+    assert_sound(&open(&to));
 }
 
 #[test]
 fn repository_is_created_when_there_is_something_to_copy() {
     let (from, taken) = source();
     let to = MemoryStorage::new();
-    let new = || Repository::create_when_needed(std::sync::Arc::new(to.clone()), config());
+    let new = || Repository::create_when_needed(Arc::new(to.clone()), config());
     copy(&open(&from), &new(), Vec::new(), &Silent).unwrap();
     assert_eq!(to.names().len(), 0);
     assert_eq!(plan_copy(&new(), all(&taken)).unwrap().copied.len(), 6);
