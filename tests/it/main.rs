@@ -25,6 +25,7 @@ mod mending;
 mod migrate_pairs;
 mod power;
 mod prune;
+mod reading;
 mod retention;
 mod roundtrip;
 mod scale;
