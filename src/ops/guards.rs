@@ -94,7 +94,7 @@ pub(super) fn check_plan(
 /// Refuses to truncate everything to what has no project at all: it may be half a backup, or files that lie where one was.
 fn check_emptiness(snapshot: &Snapshot, tree: &Tree, plan: &Plan) -> Result<()> {
     let has_project = tree.projects.keys().any(|name| is_project(name));
-    if plan.mode == Mode::Merge || plan.scope != Scope::System || has_project || plan.removals.is_empty() {
+    if plan.scope != Scope::System || has_project || plan.removals.is_empty() {
         return Ok(());
     }
     let (id, count) = (snapshot.id.short(), plan.removals.len());
@@ -106,7 +106,7 @@ fn check_emptiness(snapshot: &Snapshot, tree: &Tree, plan: &Plan) -> Result<()> 
 
 /// Refuses to truncate everything to what is a backup of one project, though it does not say so.
 fn check_completeness(repo: &Repository, snapshot: &Snapshot, tree: &Tree, plan: &Plan) -> Result<()> {
-    if plan.mode == Mode::Merge || plan.scope != Scope::System || plan.removals.is_empty() {
+    if plan.scope != Scope::System || plan.removals.is_empty() {
         return Ok(());
     }
     // Most snapshots show at once that they hold more: only few entries are looked at.

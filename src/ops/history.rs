@@ -126,6 +126,20 @@ pub(super) fn uncovered(low: u64, high: u64, mut covered: Vec<(u64, u64)>) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::entry::{Body, Encoding, Stamp};
+    use crate::model::path::EntryPath;
+
+    #[test]
+    fn stamp_that_proves_nothing_tells_no_version() {
+        let entry = |version| Entry {
+            path: EntryPath::new(*b"p/a").unwrap(),
+            body: Body::Directory,
+            mode: None,
+            encoding: Encoding::Plain,
+            stamp: Stamp { time_ns: 1, version, identity: 1 },
+        };
+        assert_eq!([0, 1, 7].map(|version| version_of(&entry(version))), [None, Some(0), Some(6)]);
+    }
 
     #[test]
     fn what_is_not_covered_is_ranges_of_ids() {

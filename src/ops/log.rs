@@ -8,7 +8,7 @@ use super::history::{Archived, History, uncovered, version_of};
 use super::{Error, Result};
 use crate::model::entry::Entry;
 use crate::model::hash::ContentId;
-use crate::model::log::{LogChange, LogPosition, LogRecord};
+use crate::model::log::{LogPosition, LogRecord};
 use crate::model::path::EntryPath;
 use crate::model::root::Projects;
 use crate::platform::kylin::layout::{Layout, Place};
@@ -194,10 +194,7 @@ pub fn log(
                 for record in archived.records.iter().filter(|record| seen.insert(record.id)) {
                     report.changes += 1;
                     take(&Step::Record(record))?;
-                    told = Some(match record.change {
-                        LogChange::Removed => None,
-                        _ => record.version,
-                    });
+                    told = Some(record.version);
                 }
                 position = Some((snapshot, now));
             }

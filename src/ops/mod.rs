@@ -178,3 +178,17 @@ fn require_scope(snapshot: &repo::snapshot::Snapshot, tree: &repo::tree::Tree, s
     };
     if holds { Ok(()) } else { Err(Error::NotInSnapshot { snapshot: snapshot.id.short(), scope: scope.clone() }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_gaps_the_first_few_are_named_and_the_rest_is_counted() {
+        let gap = |n: usize| at::Gap::Document { path: format!("p/{n}"), since: None, why: "why".to_owned() };
+        let told = |count| Error::Gaps { moment: Moment::Record(3), gaps: (0..count).map(gap).collect() }.to_string();
+        assert_eq!(told(2), "the state at record 3 is not known in full: p/0 is not known: why; p/1 is not known: why");
+        assert!(told(5).ends_with("p/4 is not known: why"), "{}", told(5));
+        assert!(told(7).ends_with("p/4 is not known: why; and 2 more"), "{}", told(7));
+    }
+}

@@ -10,8 +10,8 @@ use metastash::repo::format::pack::FrameKind;
 use metastash::storage::memory::MemoryStorage;
 
 use crate::support::{
-    back_up, back_up_with, below, chmod, create, open, options, restore_options, scratch, settle, store, text, touch,
-    view, write,
+    back_up, back_up_with, below, chmod, create, entries, open, options, path, restore_options, scratch, settle, store,
+    text, touch, view, write,
 };
 
 fn puts(storage: &MemoryStorage, act: impl FnOnce()) -> u64 {
@@ -103,6 +103,10 @@ fn skip_if_unchanged_does_not_skip_modes_and_empty_directories() {
     let skip = BackupOptions { skip_if_unchanged: true, ..options() };
     chmod(&below(scratch.path(), "p0/k/0"), 0o600);
     assert!(back_up_with(scratch.path(), &repo, &skip).unwrap().is_new, "a mode changed");
+    chmod(&below(scratch.path(), "p1"), 0o700);
+    let of_directory = back_up_with(scratch.path(), &repo, &skip).unwrap();
+    let found = entries(&repo, &of_directory.snapshot).unwrap().into_iter().find(|entry| entry.path == path("p1"));
+    assert!(of_directory.is_new && found.unwrap().mode == Some(0o700), "the mode of a directory changed");
     std::fs::create_dir(below(scratch.path(), "p0/empty")).unwrap();
     assert!(back_up_with(scratch.path(), &repo, &skip).unwrap().is_new, "a directory is new");
 }
@@ -126,6 +130,28 @@ fn plans_and_looks_put_nothing() {
     });
     assert_eq!(put, 0);
     assert_eq!(view(scratch.path()), before);
+}
+
+#[test]
+fn backup_finds_what_its_plan_counted() {
+    let scratch = scratch();
+    small_store(scratch.path());
+    for name in ["q/gone/x", "q/gone/y", "q/turned"] {
+        write(scratch.path(), name, name);
+    }
+    let (_, repo) = create();
+    back_up(scratch.path(), &repo);
+    std::fs::remove_dir_all(scratch.path().join("q/gone")).unwrap();
+    std::fs::remove_file(scratch.path().join("q/turned")).unwrap();
+    std::fs::create_dir(scratch.path().join("q/turned")).unwrap();
+    write(scratch.path(), "q/new", text(1, 70));
+    write(scratch.path(), "p0/k/0", text(2, 90));
+    let plan = plan_backup(&store(scratch.path()), &repo, &options(), &Silent).unwrap();
+    assert_eq!((plan.new, plan.removed, plan.unchanged), (1, 3, 99));
+    assert_eq!((plan.to_read, plan.bytes_to_read), (2, 160));
+    let report = back_up(scratch.path(), &repo);
+    assert_eq!((report.counts.new, report.counts.changed, report.counts.removed), (1, 1, 3));
+    assert_eq!((report.unchanged, report.read, report.bytes_read), (99, 2, 160));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use metastash::repo::snapshot::Snapshot;
 use rustix::fs::{FileType, Mode as Permissions, OFlags, mkdirat, mknodat, openat};
 
 use crate::support::{
-    Partly, author, back_up, below, chmod, contents, contents_of, create, entries, options, path, project,
+    Partly, Seen, author, back_up, below, chmod, contents, contents_of, create, entries, options, path, project,
     restore_into, restore_options, scratch, settle, snapshots, store, touch, view, write,
 };
 
@@ -248,6 +248,26 @@ impl<F: Fn() + Sync> Monitor for WhenReading<F> {
 }
 
 #[test]
+fn document_that_is_written_after_it_was_listed_is_kept_as_it_was_read() {
+    for later in ["longer", "2"] {
+        let scratch = scratch();
+        write(scratch.path(), "p/a", "1");
+        settle();
+        let place = scratch.path().join("p/a");
+        let rewrite = WhenReading(|| {
+            write(scratch.path(), "p/a", later);
+            touch(&place, 1000);
+        });
+        let (_, repo) = create();
+        let snapshot = backup(&store(scratch.path()), &repo, &options(), &rewrite).unwrap().snapshot;
+        let entry = entries(&repo, &snapshot).unwrap().pop().unwrap();
+        let Seen::Document { time_ns, .. } = &view(scratch.path())[&b"p/a"[..]] else { panic!() };
+        assert_eq!((entry.document().unwrap().size, entry.stamp.time_ns), (later.len() as u64, *time_ns));
+        assert_eq!(contents(&repo, &snapshot)[&b"p/a"[..]].as_deref(), Some(later.as_bytes()));
+    }
+}
+
+#[test]
 fn store_that_vanishes_or_is_exchanged_while_it_is_read_gives_no_snapshot() {
     let scratch = scratch();
     let (source, aside) = (scratch.path().join("source"), scratch.path().join("aside"));
@@ -326,8 +346,9 @@ fn document_in_place_of_a_directory_and_the_reverse() {
             write(&target, place, b"in the way");
         }
         assert_refused(&target, &target, &repo, &snapshot, &restore_options(Mode::Merge));
-        restore_into(&target, &repo, &snapshot, Mode::Truncate).unwrap();
+        let report = restore_into(&target, &repo, &snapshot, Mode::Truncate).unwrap();
         assert_eq!(contents_of(&view(&target)), contents_of(&view(&source)));
+        assert_eq!(report.plan.total().remove, 2, "both documents went");
     }
 }
 

@@ -33,12 +33,17 @@ struct Failing {
     first: u64,
     /// How many fail.
     count: u64,
+    /// What names begin with for which calls fail; nothing for all.
+    prefix: &'static str,
     /// Whether nothing can be written, as on a full disk.
     is_full: bool,
 }
 
 impl Failing {
     fn enter(&self, name: &str) -> Result<()> {
+        if !name.starts_with(self.prefix) {
+            return Ok(());
+        }
         let n = self.calls.fetch_add(1, Ordering::SeqCst);
         if n >= self.first && n - self.first < self.count {
             return Err(Error::new("reach", name, io::Error::other("failed by the test")));
@@ -109,12 +114,26 @@ impl Storage for Failing {
 }
 
 /// Does something with each of its calls failing in turn, and looks at what that left.
-fn fail_everywhere(storage: &MemoryStorage, act: impl Fn(&Repository), look: impl Fn(&MemoryStorage, &str)) -> u64 {
+pub(crate) fn fail_everywhere(
+    storage: &MemoryStorage,
+    act: impl Fn(&Repository),
+    look: impl Fn(&MemoryStorage, &str),
+) -> u64 {
+    fail_everywhere_in("", storage, act, look)
+}
+
+/// Does that with the calls for names that begin with a prefix.
+pub(crate) fn fail_everywhere_in(
+    prefix: &'static str,
+    storage: &MemoryStorage,
+    act: impl Fn(&Repository),
+    look: impl Fn(&MemoryStorage, &str),
+) -> u64 {
     for count in [1, u64::MAX] {
         for first in 0.. {
             let storage = storage.fork();
             let calls = AtomicU64::new(0);
-            let failing = Arc::new(Failing { storage: storage.clone(), calls, first, count, is_full: false });
+            let failing = Arc::new(Failing { storage: storage.clone(), calls, first, count, prefix, is_full: false });
             if let Ok(repo) = Repository::open(Arc::<Failing>::clone(&failing)) {
                 act(&repo);
             }
@@ -315,7 +334,7 @@ fn prune_on_a_full_disk_deletes_what_is_due_before_it_writes() {
     }
     let before = storage.list("packs").unwrap().len();
     let calls = AtomicU64::new(0);
-    let full = Failing { storage: storage.clone(), calls, first: u64::MAX, count: 0, is_full: true };
+    let full = Failing { storage: storage.clone(), calls, first: u64::MAX, count: 0, prefix: "", is_full: true };
     let result = prune(&Repository::open(Arc::new(full)).unwrap(), &PruneOptions::default(), &Silent);
     assert!(result.is_err(), "{result:?}");
     assert!(storage.list("packs").unwrap().len() <= before - 9, "there is room now");

@@ -77,6 +77,9 @@ fn truncate_of_everything_from_a_project_snapshot_is_refused() {
     let named = RestoreOptions { project: Some(project("p")), ..truncate(Allow::default()) };
     restore(&store(&source), &repo, &snapshot, &named, &Silent).unwrap();
     assert_eq!(view(&source).len(), 4);
+    // So is a merge, whether it is named or not.
+    let plan = plan_restore(&store(&source), &repo, &snapshot, &RestoreOptions::new(author()), &Silent).unwrap();
+    assert_eq!(plan.scope, project("p"));
     assert_guarded(&source, &repo, &snapshot, Allow { project_snapshot: true, ..Allow::default() });
     assert_eq!(view(&source).len(), 2, "what was allowed was done");
 }
@@ -98,12 +101,14 @@ fn truncate_from_an_incomplete_snapshot_is_refused() {
 fn second_snapshot_with_a_label_is_refused() {
     let scratch = scratch();
     write(scratch.path(), "p/a", b"1");
-    let (_, repo) = create();
+    let (storage, repo) = create();
     let labeled = BackupOptions { label: Some("before upgrade".to_owned()), ..options() };
     let first = back_up_with(scratch.path(), &repo, &labeled).unwrap();
+    write(scratch.path(), "p/b", b"something to store");
+    let names = storage.names();
     let result = back_up_with(scratch.path(), &repo, &labeled);
     assert!(matches!(result, Err(Error::LabelTaken { .. })), "{result:?}");
-    assert_eq!(snapshots(&repo).len(), 1);
+    assert_eq!(storage.names(), names, "nothing was written");
     let found = repo.find_snapshot(&"before upgrade".parse().unwrap(), |_: &Manifest| true).unwrap();
     assert_eq!(found, first.snapshot);
 }

@@ -28,6 +28,7 @@ mod migrate_pairs;
 mod power;
 mod progress;
 mod prune;
+mod reading;
 mod retention;
 mod roundtrip;
 mod scale;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::support::{
     Contents, assert_sound, back_up, back_up_with, config, contents, contents_of, create, noise, open, options,
-    scratch, settle, store, text, view, write,
+    scratch, settle, snapshots, store, text, view, write,
 };
 
 /// Backs several directories up at the same time, each by its own session.
@@ -109,10 +109,10 @@ fn pack_that_is_not_marked_is_relied_on() {
     assert_eq!(stats(&open(&storage)).unwrap().chunks, before);
 }
 
-/// A store during whose listing a prune comes along.
+/// A store during whose listing a prune, or another writer, comes along.
 struct Meanwhile<'a, F: Fn() + Sync> {
     store: &'a DirectoryStore,
-    prune: F,
+    act: F,
 }
 
 impl<F: Fn() + Sync> Source for Meanwhile<'_, F> {
@@ -121,7 +121,7 @@ impl<F: Fn() + Sync> Source for Meanwhile<'_, F> {
     }
 
     fn scan(&self, scope: &Scope, monitor: &dyn Monitor) -> endpoint::Result<Box<dyn Listing>> {
-        (self.prune)();
+        (self.act)();
         self.store.scan(scope, monitor)
     }
 }
@@ -139,7 +139,7 @@ fn back_up_meanwhile(
 ) -> Result<BackupReport, Error> {
     let store = store(root);
     let options = BackupOptions { tags: [("kind".to_owned(), "test".to_owned())].into(), ..options() };
-    backup(&Meanwhile { store: &store, prune }, &open(storage), &options, &Silent)
+    backup(&Meanwhile { store: &store, act: prune }, &open(storage), &options, &Silent)
 }
 
 #[test]
@@ -217,4 +217,21 @@ fn backup_within_the_grace_commits_whatever_is_marked() {
     // The marks are younger than the grace: a prune looks at the snapshots again before it removes anything.
     back_up_meanwhile(scratch.path(), &storage, || mark_all_packs(&storage)).unwrap();
     assert_sound(&open(&storage));
+}
+
+#[test]
+fn label_that_two_writers_take_at_once_stays_with_the_older_snapshot() {
+    let scratch = scratch();
+    write(scratch.path(), "p/a", text(1, 5000));
+    let (storage, repo) = create();
+    let labeled = BackupOptions { label: Some("release".to_owned()), ..options() };
+    let store = store(scratch.path());
+    let act = || drop(back_up_with(scratch.path(), &open(&storage), &labeled).unwrap());
+    let result = backup(&Meanwhile { store: &store, act }, &open(&storage), &labeled, &Silent);
+    let [kept] = &snapshots(&repo)[..] else { panic!("{:?}", snapshots(&repo)) };
+    match result {
+        Err(Error::LabelTaken { label, snapshot }) => assert_eq!((&label[..], snapshot), ("release", kept.id.short())),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(kept.manifest.label.as_deref(), Some("release"));
 }

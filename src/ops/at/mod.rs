@@ -308,6 +308,7 @@ impl Work<'_> {
             .keys()
             .any(|key| self.layout.name_of_key(key).is_some_and(|name| self.layout.is_project_document(&name)));
         let id = end.id.short();
+        let mut differing = BTreeMap::new();
         for pair in differences(self.repo, tree, after, &Scope::System)? {
             let (path, version) = match pair? {
                 // What could not be read is not known to be gone.
@@ -320,6 +321,12 @@ impl Work<'_> {
                 continue;
             }
             let Some(key) = self.layout.key_of(&path) else { continue };
+            // What moved to another project is at two paths: gone from one, and there at the other.
+            if version.is_some() || !differing.contains_key(&key) {
+                differing.insert(key, (path, version));
+            }
+        }
+        for (key, (path, version)) in differing {
             let why = match (found.ends.get(&key), version) {
                 (None, _) => format!("it is another in snapshot {id}, and no record tells since when"),
                 (Some(None), Some(Some(_))) => format!("the log says that it was removed, and snapshot {id} has it"),

@@ -79,14 +79,9 @@ impl<'h> Bracket<'h> {
         }
     }
 
-    /// Returns how many of the later snapshots lead to the first one at or after the moment, with it.
-    fn to_end(&self) -> usize {
-        self.later.iter().position(|(_, position)| position.last >= self.high).map_or(self.later.len(), |n| n + 1)
-    }
-
-    /// Returns the first snapshot at or after the moment.
+    /// Returns the first snapshot after the moment.
     pub(super) fn end(&self) -> Option<&'h Snapshot> {
-        self.later[..self.to_end()].last().map(|(snapshot, _)| *snapshot)
+        self.later.first().map(|(snapshot, _)| *snapshot)
     }
 
     /// Tells whether records before the base may have come after it.
@@ -100,7 +95,7 @@ impl<'h> Bracket<'h> {
         let (mut found, mut records) = (Found::default(), BTreeMap::new());
         let (mut covered, mut faults) = (Vec::new(), Vec::new());
         let is_of_range = |id: u64| id > low || self.was_open(id);
-        let (between, after) = self.later.split_at(self.to_end());
+        let (between, after) = self.later.split_at(self.later.len().min(1));
         for (snapshot, _) in between {
             let archived = Archived::read(repo, snapshot)?;
             covered.extend(archived.covers);
@@ -124,7 +119,8 @@ impl<'h> Bracket<'h> {
                     break;
                 }
                 let archived = Archived::read(repo, snapshot)?;
-                for record in archived.records.into_iter().filter(|record| contains(&open, record.id)) {
+                // The transaction of one that comes late may go on after the moment: then none of it is taken.
+                for record in archived.records.into_iter().filter(|record| is_of_range(record.id)) {
                     records.entry(record.id).or_insert(record);
                 }
                 if let Some(fault) = archived.fault {
@@ -149,10 +145,6 @@ impl<'h> Bracket<'h> {
 fn open_until(position: &LogPosition, id: u64, low: u64, was_open: impl Fn(u64) -> bool) -> Vec<(u64, u64)> {
     let ranges = position.open.iter().map(|open| (open.first, open.last.min(id)));
     ranges.filter(|(first, last)| first <= last && (*last > low || was_open(*first))).collect()
-}
-
-fn contains(ranges: &[(u64, u64)], id: u64) -> bool {
-    ranges.iter().any(|(first, last)| (*first..=*last).contains(&id))
 }
 
 fn at_time(repo: &Repository, followed: &[Followed<'_>], time_ms: i64) -> Result<Option<usize>> {

@@ -51,8 +51,14 @@ fn patches_need_the_version_before() {
     let one = || vec![record(7, "K/d", patch(SET), Some(4))];
     assert_eq!(of(&replay(one(), base(Some(3))).unwrap(), "K/d"), present(4, r#"{"b":1.0,"a":2}"#));
     for version in [None, Some(2), Some(4), Some(i64::MAX)] {
-        let states = replay(one(), base(version)).unwrap();
-        assert!(matches!(of(&states, "K/d"), State::Unknown { id: 7, time_ms: 70, before: None, .. }), "{version:?}");
+        let State::Unknown { id: 7, time_ms: 70, before: None, why } =
+            of(&replay(one(), base(version)).unwrap(), "K/d")
+        else {
+            panic!("{version:?}")
+        };
+        let known =
+            version.map_or("can't be told".to_owned(), |version| format!("version {version} is what was known"));
+        assert!(why.ends_with(&known), "{why}");
     }
     assert!(matches!(of(&replay(one(), nothing).unwrap(), "K/d"), State::Unknown { id: 7, .. }));
     let misfit = vec![record(7, "K/d", patch(r#"[{"op":"remove","path":"/c"}]"#), Some(4))];
@@ -73,7 +79,8 @@ fn what_is_unknown_is_so_until_a_record_tells_it_whole() {
     assert!(why.contains("can't be read"));
     records.push(record(4, "K/d", content("{}"), Some(3)));
     assert_eq!(of(&replay(records.clone(), nothing).unwrap(), "K/d"), present(3, "{}"));
-    records[3] = record(4, "K/d", LogChange::Removed, None);
+    // Of a removal the log may name another project.
+    records[3] = LogRecord { project: Some("_global".to_owned()), ..record(4, "K/d", LogChange::Removed, None) };
     let states = replay(records, nothing).unwrap();
     assert_eq!((of(&states, "K/d"), states[&b"K/d"[..]].project.as_deref()), (State::Removed, Some("p")));
 }

@@ -202,3 +202,28 @@ fn spoken_of(touched: &[Touched], share: &Share) -> Vec<usize> {
     let entries = share.entries.iter().enumerate();
     entries.filter(|(_, entry)| paths.contains(&entry.path)).map(|(n, _)| n).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::entry::{Body, Encoding, Stamp};
+
+    fn path(text: &str) -> EntryPath {
+        EntryPath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn documents_of_a_share_that_the_log_names_are_found_in_it() {
+        let entry = |name: &str| {
+            let (body, encoding, stamp) = (Body::Directory, Encoding::Plain, Stamp::default());
+            Entry { path: path(name), body, mode: None, encoding, stamp }
+        };
+        let mut share = Share::none(None);
+        share.entries = ["p/a", "p/b", "q/c", "q/d"].map(entry).to_vec();
+        let document =
+            |names: &[&str]| Touched::Document { paths: names.iter().copied().map(path).collect(), is_new: false };
+        let touched = [document(&["p/x", "p/a"]), Touched::Kind(b"job_info"[..].into()), document(&["q/c"])];
+        assert_eq!(spoken_of(&touched, &share), [0, 2]);
+        assert_eq!(spoken_of(&touched[1..2], &share), [0; 0]);
+    }
+}

@@ -134,7 +134,8 @@ fn duplicate_aliases_that_are_in_the_snapshot_or_were_there_before_are_no_reason
         restore_to(&root, &repo, &snapshot, &restoring(mode)).unwrap();
         restore_to(&scratch.path().join(format!("{mode:?}")), &repo, &snapshot, &restoring(mode)).unwrap();
     }
-    // Another project may have a model of the name.
+    // Another project may have a model of the name, and so may what is no model.
+    put(&root, "SEGMENT/new.json", model("shop_stock", "learn_kylin"));
     remove(&root, NEW_MODEL);
     remove(&root, SHOP_STOCK);
     put(&root, NEW_MODEL, model("shop_stock", "retail"));
@@ -178,15 +179,53 @@ fn backup_of_one_project_by_kylin_itself_does_not_become_the_whole_store() {
         let snapshot = back_up(&native, &repo).snapshot;
         let danger = assert_refused(&root, &repo, &snapshot, &restoring(Mode::Truncate));
         assert!(danger.contains(&format!("looks like a backup of project {project} only")), "{danger}");
-        // As a merge, or for that project, it is what it is meant for.
+        let others = all.len() - names_of(&all, project).len() - identity.len();
+        assert!(danger.contains(&format!("would remove {others} documents of other projects")), "{danger}");
+        // As a merge, or for that project, it is what it is meant for; that it lacks permissions is no reason to remove them.
         restore_to(&root, &repo, &snapshot, &restoring(Mode::Merge)).unwrap();
-        let keeping = RestoreOptions { keep_permissions: true, ..restoring_project(Mode::Truncate, project) };
-        let kept = restore_to(&root, &repo, &snapshot, &keeping).unwrap();
-        assert_eq!((files(&root).len(), kept.plan.removals.len()), (all.len(), 0), "{}", kept.plan);
+        for keep_permissions in [true, false] {
+            let options = RestoreOptions { keep_permissions, ..restoring_project(Mode::Truncate, project) };
+            let kept = restore_to(&root, &repo, &snapshot, &options).unwrap();
+            assert_eq!((files(&root).len(), kept.plan.removals.len()), (all.len(), 0), "{}", kept.plan);
+        }
         let allow = Allow { project_snapshot: true, ..Allow::default() };
         restore_to(&root, &repo, &snapshot, &allowing(&restoring(Mode::Truncate), allow)).unwrap();
         assert!(files(&root).keys().eq(files(&native).keys()), "what was allowed was done");
     }
+}
+
+#[test]
+fn truncate_to_what_holds_no_project_is_refused_unless_it_was_so_before() {
+    let (scratch, root, repo, whole) = saved("learn_kylin");
+    let bare = scratch.path().join("bare");
+    for name in [IDENTITY, "USER_INFO/ADMIN.json"] {
+        put(&bare, name, &files(&root)[name].0);
+    }
+    let snapshot = back_up(&bare, &repo).snapshot;
+    let danger = assert_refused(&root, &repo, &snapshot, &restoring(Mode::Truncate));
+    let count = files(&root).len() - 2;
+    assert!(danger.ends_with(&format!("holds no project; truncating would remove {count} documents")), "{danger}");
+    restore_to(&root, &repo, &snapshot, &restoring(Mode::Merge)).unwrap();
+    // What belongs to no project was named, and nothing else goes.
+    let global = restore_to(&root, &repo, &snapshot, &restoring_project(Mode::Truncate, "_global")).unwrap();
+    assert!(global.plan.removals.iter().all(|removal| removal.path.project() == Some(b"_global")), "{}", global.plan);
+    assert!(!global.plan.removals.is_empty() && root.join("PROJECT/learn_kylin.json").exists());
+    // A checkpoint is what the store was.
+    let report = restore_to(&bare, &repo, &whole, &restoring(Mode::Merge)).unwrap();
+    restore_to(&bare, &repo, report.checkpoint.as_ref().unwrap(), &restoring(Mode::Truncate)).unwrap();
+    assert_eq!(files(&bare).len(), 2);
+}
+
+#[test]
+fn identity_is_not_removed_though_nothing_else_is() {
+    let (_scratch, root, repo, _) = saved("learn_kylin");
+    let identity = files(&root)[IDENTITY].0.clone();
+    remove(&root, IDENTITY);
+    let snapshot = back_up(&root, &repo).snapshot;
+    put(&root, IDENTITY, identity);
+    let danger = assert_refused(&root, &repo, &snapshot, &restoring(Mode::Truncate));
+    assert!(danger.contains("does not tell of which system it is"), "{danger}");
+    assert!(restore_to(&root, &repo, &snapshot, &restoring(Mode::Merge)).unwrap().plan.is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use metastash::model::scope::Scope;
 use metastash::monitor::Silent;
-use metastash::ops::backup::{BackupOptions, backup};
+use metastash::ops::backup::{BackupOptions, backup, plan_backup};
 use metastash::ops::restore::Mode;
 
 use super::{
@@ -26,6 +26,8 @@ fn document_that_left_the_project_is_not_in_its_next_backup() {
         assert!(contents(&repo, &first.snapshot).contains_key(KEPT));
         edit(&root, MODEL, PROJECT, other);
         settle();
+        let how = options(crate::support::project("learn_kylin"));
+        assert_eq!(plan_backup(&*at(&root), &repo, &how, &Silent).unwrap().removed, 1, "{other}");
         let second = back_up_project(&root, &repo, "learn_kylin");
         assert_eq!(second.counts.removed, 1, "{other}");
         assert!(!contents(&repo, &second.snapshot).contains_key(KEPT), "{other}");

@@ -101,6 +101,22 @@ fn zip_round_trips() {
 }
 
 #[test]
+fn document_where_the_snapshot_needs_a_directory_goes_with_a_truncate_only() {
+    let scratch = scratch();
+    let (zip, root) = (scratch.path().join("a.zip"), scratch.path().join("store"));
+    // It has no entry for the directory.
+    fs::write(&zip, archive(&[Made::stored("p/a/b", b"1"), Made::stored("p/c", b"2")])).unwrap();
+    let (_, repo) = create();
+    let snapshot = backup(&target(&zip), &repo, &options(), &Silent).unwrap().snapshot;
+    write(&root, "p/a", b"in the way");
+    write(&root, "p/d", b"only here");
+    let result = restore(&store(&root), &repo, &snapshot, &restore_options(Mode::Merge), &Silent);
+    assert!(matches!(result, Err(metastash::ops::Error::Refused { .. })), "{result:?}");
+    restore(&store(&root), &repo, &snapshot, &restore_options(Mode::Truncate), &Silent).unwrap();
+    assert!(view(&root).keys().eq([&b"p"[..], b"p/a", b"p/a/b", b"p/c"]), "{:?}", view(&root));
+}
+
+#[test]
 fn zip_keeps_times_to_the_second() {
     let scratch = scratch();
     let zip = scratch.path().join("a.zip");
