@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use metastash::model::scope::Scope;
-use metastash::monitor::Silent;
+use metastash::monitor::{Recorder, Silent};
 use metastash::ops;
 use metastash::ops::backup::backup;
 use metastash::ops::check::{CheckReport, check};
@@ -301,13 +301,13 @@ fn look_of_which_any_call_fails_says_so_or_tells_the_same() {
     let find_in = |repo: &Repository, snapshots: &[Snapshot]| -> ops::Result<Option<String>> {
         // A pack that is left out of the index is lost for whoever looks for documents.
         let is_whole = repo.index()?.damaged().is_empty();
-        let mut found = Vec::new();
+        let (recorder, mut found) = (Recorder::default(), Vec::new());
         let take = |one: &Found| {
             found.push(one.entry.path.to_string());
             Ok(())
         };
-        let report = find(repo, snapshots, &Scope::System, &query, &Silent, take)?;
-        Ok(is_whole.then(|| format!("{report:?} {found:?}")))
+        let report = find(repo, snapshots, &Scope::System, &query, &recorder, take)?;
+        Ok(is_whole.then(|| format!("{report:?} {found:?} {:?}", recorder.problems())))
     };
     let check_all = |repo: &Repository| -> ops::Result<Option<String>> {
         let report = check(repo, EVERYTHING, &Silent)?;
