@@ -85,15 +85,20 @@ impl CheckReport {
 /// # Errors
 /// When the storage can't be read. Damage is no error here, but in the report.
 pub fn check(repo: &Repository, depth: Depth, monitor: &dyn Monitor) -> Result<CheckReport> {
-    check_known(repo, depth, monitor).map(|(report, _)| report)
+    check_known(repo, depth, monitor).map(|checked| checked.report)
 }
 
-/// Checks a repository, and returns also the sound chunks of the packs that were read.
-pub(super) fn check_known(
-    repo: &Repository,
-    depth: Depth,
-    monitor: &dyn Monitor,
-) -> Result<(CheckReport, HashSet<(FrameKind, ChunkId)>)> {
+/// A check, with what it went by.
+pub(super) struct Checked {
+    pub report: CheckReport,
+    /// The snapshots that can be read, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// The sound chunks of the packs that were read.
+    pub sound: HashSet<(FrameKind, ChunkId)>,
+}
+
+/// Checks a repository, and returns also what it went by.
+pub(super) fn check_known(repo: &Repository, depth: Depth, monitor: &dyn Monitor) -> Result<Checked> {
     let list = repo.snapshots()?;
     let index = repo.index()?;
     let mut report = CheckReport { snapshots: list.snapshots.len() as u64, ..CheckReport::default() };
@@ -107,7 +112,7 @@ pub(super) fn check_known(
     };
     report.check_trees(repo, &list.snapshots, &known, monitor)?;
     report.check_archives(&list.snapshots, &known)?;
-    Ok((report, known.sound))
+    Ok(Checked { report, sound: known.sound, snapshots: list.snapshots })
 }
 
 /// The index keeps its errors; a report has its own.

@@ -63,7 +63,7 @@ pub fn examine_snapshot(
     let generation = generation(&snapshot.manifest.layout, || format!("snapshot {}", snapshot.id.short()))?;
     let tree = repo.tree(&snapshot.manifest.tree)?;
     require_scope(snapshot, &tree, scope)?;
-    let is_system = *scope == Scope::System && snapshot.manifest.scope == Scope::System;
+    let is_system = *scope == Scope::System;
     let (documents, unread, faults) = examine_all(&Kept { repo, tree: &tree, scope }, generation, is_system, monitor)?;
     Ok(DoctorReport { documents, unread, faults })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::check::{CheckReport, Depth, Part, check_known};
+use super::check::{CheckReport, Checked, Depth, Part, check_known};
 use super::prune::Packs;
 use super::{Error, Result};
 use crate::model::clock::unix_ms;
@@ -85,8 +85,8 @@ pub struct RepairReport {
 /// When the storage can't be read.
 pub fn plan_repair(repo: &Repository, options: &RepairOptions, monitor: &dyn Monitor) -> Result<RepairPlan> {
     let index = repo.index_of_what_is_left()?;
-    let (check, sound) = check_known(repo, Depth::ReadData(Part { number: 1, of: 1 }), monitor)?;
-    let listed = repo.snapshots()?.snapshots;
+    let everything = Depth::ReadData(Part { number: 1, of: 1 });
+    let Checked { report: check, snapshots: listed, sound } = check_known(repo, everything, monitor)?;
     let damaged: HashSet<PackId> = check.damaged_packs.iter().copied().collect();
     // One that is marked already is on its way: a prune copies what is needed of it.
     let packs = Packs::from_index(index.packs().iter().filter(|pack| damaged.contains(&pack.id) && !pack.is_marked));
@@ -194,10 +194,8 @@ fn salvage(repo: &Repository, of: &Snapshot, sound: &HashSet<(FrameKind, ChunkId
         Err(repo::Error::UnknownSnapshot { .. }) => return Ok(None),
         result => drop(result?),
     }
-    let left = match repo.salvage(&of.manifest.tree) {
-        Err(error) if error.is_damage() => return Ok(None),
-        result => result?,
-    };
+    // The plan has set those aside of which nothing can be read.
+    let left = repo.salvage(&of.manifest.tree)?;
     let is_sound = |entry: &Entry| {
         let chunks = entry.document().into_iter().flat_map(|document| document.chunks().collect::<Vec<_>>());
         chunks.into_iter().all(|chunk| sound.contains(&(FrameKind::Documents, chunk)))

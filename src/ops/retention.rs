@@ -248,7 +248,7 @@ impl Keep<'_> {
     /// Keeps one snapshot for each of the newest periods.
     fn periods(&mut self, group: &[&Snapshot], count: u32, reason: Reason, period: impl Fn(&Zoned) -> Period) {
         let mut chosen: Vec<(Period, &Snapshot)> = Vec::new();
-        for snapshot in group.iter().filter(|_| count > 0) {
+        for snapshot in group {
             let now = period(&self.zoned(snapshot));
             if chosen.last().is_none_or(|(before, _)| *before != now) {
                 if chosen.len() == count as usize {
@@ -441,11 +441,26 @@ mod tests {
             checkpoint(at("2026-11-05T00:00:00Z")),
             at("2026-11-06T00:00:00Z"),
         ];
+        assert_eq!(kept(&snapshots, &Policy { last: 3, ..none() }), [1, 2, 3, 4, 5]);
         assert_eq!(kept(&snapshots, &Policy { last: 2, ..none() }), [3, 4, 5]);
         assert_eq!(kept(&snapshots, &Policy { last: 1, ..none() }), [4, 5]);
         assert_eq!(kept(&snapshots, &Policy { within: Some(2.days()), ..none() }), [2, 3, 4, 5]);
         // The only one of another store: its newest, whatever backups there are.
         assert_eq!(kept(&snapshots[..1], &Policy { last: 1, ..none() }), [0]);
+    }
+
+    #[test]
+    fn checkpoints_stay_for_backups_of_their_own_store_only() {
+        let mut snapshots = [
+            at("2026-11-01T00:00:00Z"),
+            at("2026-11-01T01:00:00Z"),
+            checkpoint(at("2026-11-02T00:00:00Z")),
+            at("2026-11-04T00:00:00Z"),
+            checkpoint(at("2026-11-05T00:00:00Z")),
+        ];
+        snapshots[0].manifest.store = "/other".to_owned();
+        snapshots[1].manifest.host = "other".to_owned();
+        assert_eq!(kept(&snapshots, &Policy { last: 1, ..none() }), [0, 1, 3, 4]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use metastash::ops::backup::{BackupOptions, plan_backup};
 use metastash::ops::browse;
 use metastash::ops::diff::{diff_live, diff_snapshots};
 use metastash::ops::restore::{Mode, plan_restore};
+use metastash::ops::stats::stats;
 use metastash::repo::format::pack::FrameKind;
 use metastash::storage::memory::MemoryStorage;
 
@@ -198,4 +199,24 @@ fn cost_of_an_unchanged_backup_does_not_grow_with_the_number_of_snapshots() {
         costs.push((after.reads - before.reads, after.lists - before.lists));
     }
     assert!(costs.iter().all(|cost| *cost == costs[0]), "{costs:?}");
+}
+
+#[test]
+fn stats_are_those_of_the_packs_and_of_the_newest_backup() {
+    let scratch = scratch();
+    small_store(scratch.path());
+    let (_, repo) = create();
+    back_up(scratch.path(), &repo);
+    write(scratch.path(), "p0/k/0", b"changed");
+    let newest = back_up(scratch.path(), &repo).snapshot.manifest;
+    let (stats, index) = (stats(&repo).unwrap(), repo.index().unwrap());
+    let frames = || index.packs().iter().flat_map(|pack| &pack.directory.frames);
+    let stored = |kind: FrameKind| -> u64 {
+        frames().filter(|frame| frame.kind == kind).map(|frame| u64::from(frame.stored_bytes)).sum()
+    };
+    assert_eq!((stats.snapshots, stats.packs, stats.chunks), (2, 2, 101));
+    assert_eq!((stats.documents, stats.document_bytes), (newest.documents, newest.bytes));
+    assert_eq!(stats.chunk_bytes_stored, stored(FrameKind::Documents));
+    assert_eq!(stats.tree_bytes_stored, stored(FrameKind::Trees));
+    assert!(stats.tree_bytes_stored > 0 && stats.chunk_bytes > stats.chunk_bytes_stored, "{stats:?}");
 }

@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
-use metastash::monitor::Silent;
+use metastash::model::scope::Scope;
+use metastash::monitor::{Recorder, Silent};
+use metastash::ops;
 use metastash::ops::backup::backup;
+use metastash::ops::check::{CheckReport, check};
 use metastash::ops::copy::copy;
+use metastash::ops::find::{FindOptions, Found, Query, find};
 use metastash::ops::prune::{PruneOptions, prune};
-use metastash::ops::repair::{RepairOptions, repair};
+use metastash::ops::repair::{RepairOptions, RepairReport, plan_repair, repair};
 use metastash::ops::restore::{Mode, restore};
 use metastash::repo::Repository;
 use metastash::repo::config::GRACE_SECS;
@@ -20,8 +24,8 @@ use metastash::storage::{Error, NewObject, Object, Result, Storage};
 
 use crate::damage::{Harm, inflict, stage, unreadable};
 use crate::support::{
-    Contents, assert_sound, back_up, contents, contents_of, create, noise, open, options, restore_options, scratch,
-    settle, snapshots, store, take, text, view, write,
+    Contents, EVERYTHING, assert_sound, back_up, contents, contents_of, create, noise, open, options, restore_options,
+    scratch, settle, snapshots, store, take, text, view, write,
 };
 
 /// Makes calls fail by their number.
@@ -301,13 +305,68 @@ fn copy_of_which_any_call_fails_is_all_or_nothing_and_then_succeeds() {
     assert!(of_writing > 20 && of_reading > 10, "{of_writing} {of_reading}");
 }
 
+/// Tells whether a check met a pack that could not be read at all: such a one is damaged, as far as anyone can tell.
+fn met_a_failure(check: &CheckReport) -> bool {
+    check.findings.iter().any(|finding| finding.error.to_string().contains("failed by the test"))
+}
+
+/// That something can't be reached says nothing of what is stored there.
+#[test]
+fn look_of_which_any_call_fails_says_so_or_tells_the_same() {
+    let stage = stage();
+    inflict(&stage.storage, &stage.documents_pack(), Harm::Flip(8 * 700));
+    let taken = snapshots(&open(&stage.storage));
+    let query = Query::new(&FindOptions { content: Some(String::new()), ..FindOptions::default() }).unwrap();
+    let find_in = |repo: &Repository, snapshots: &[Snapshot]| -> ops::Result<Option<String>> {
+        // A pack that is left out of the index is lost for whoever looks for documents.
+        let is_whole = repo.index()?.damaged().is_empty();
+        let (recorder, mut found) = (Recorder::default(), Vec::new());
+        let take = |one: &Found| {
+            found.push(one.entry.path.to_string());
+            Ok(())
+        };
+        let report = find(repo, snapshots, &Scope::System, &query, &recorder, take)?;
+        Ok(is_whole.then(|| format!("{report:?} {found:?} {:?}", recorder.problems())))
+    };
+    let check_all = |repo: &Repository| -> ops::Result<Option<String>> {
+        let report = check(repo, EVERYTHING, &Silent)?;
+        Ok((!met_a_failure(&report)).then(|| format!("{:?} {:?}", report.hits, report.unreadable_trees)))
+    };
+    let plan = |repo: &Repository| -> ops::Result<Option<String>> {
+        let plan = plan_repair(repo, &RepairOptions::default(), &Silent)?;
+        Ok((!met_a_failure(&plan.check)).then(|| format!("{:?} {:?}", plan.salvage, plan.hopeless)))
+    };
+    let looks: [(&str, &dyn Fn(&Repository) -> ops::Result<Option<String>>); 4] = [
+        ("check", &check_all),
+        ("plan of a repair", &plan),
+        ("find in one", &|repo| find_in(repo, &taken[..1])),
+        ("find in all", &|repo| find_in(repo, &taken)),
+    ];
+    for (name, look) in looks {
+        let expected = look(&open(&stage.storage)).unwrap();
+        let act = |repo: &Repository| {
+            if let Ok(Some(told)) = look(repo) {
+                assert_eq!(Some(told), expected, "{name}");
+            }
+        };
+        let calls = fail_everywhere(&stage.storage, act, |_, _| {});
+        assert!(calls > 5, "{name}: {calls}");
+    }
+}
+
 #[test]
 fn repair_of_which_any_call_fails_makes_nothing_worse_and_then_succeeds() {
     let stage = stage();
     inflict(&stage.storage, &stage.shared_pack(), Harm::Flip(8 * 700));
     let taken = open(&stage.storage).snapshots().unwrap().snapshots;
     let before = unreadable(&open(&stage.storage), &taken);
-    let act = |repo: &Repository| drop(repair(repo, &RepairOptions::default(), &Silent));
+    let made = |report: &RepairReport| report.salvaged.iter().map(|made| made.of).collect::<Vec<_>>();
+    let expected = made(&repair(&open(&stage.storage.fork()), &RepairOptions::default(), &Silent).unwrap());
+    assert!(!expected.is_empty());
+    let act = |repo: &Repository| match repair(repo, &RepairOptions::default(), &Silent) {
+        Ok(report) if !met_a_failure(&report.check) => assert_eq!(made(&report), expected),
+        _ => {}
+    };
     let calls = fail_everywhere(&stage.storage, act, |storage, context| {
         assert_eq!(unreadable(&open(storage), &taken), before, "{context}");
         repair(&open(storage), &RepairOptions::default(), &Silent).unwrap();

@@ -4,20 +4,24 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use metastash::model::entry::Entry;
 use metastash::model::hash::SnapshotId;
+use metastash::model::log::LogPosition;
 use metastash::monitor::Silent;
 use metastash::ops::Error;
 use metastash::ops::prune::{PruneOptions, prune};
-use metastash::ops::repair::{RepairOptions, RepairReport, plan_repair, repair};
+use metastash::ops::repair::{REPAIRED, RepairOptions, RepairReport, plan_repair, repair};
 use metastash::repo::config::GRACE_SECS;
 use metastash::repo::losses::{Lack, Loss};
-use metastash::repo::snapshot::Snapshot;
+use metastash::repo::snapshot::{Counts, Manifest, Snapshot};
+use metastash::repo::writer::{Claims, Writer};
 use metastash::storage::Storage;
 use metastash::storage::memory::MemoryStorage;
 
 use crate::damage::{Harm, Stage, Unreadable, harms, inflict, stage, stage_with_segment, unreadable};
 use crate::support::{
-    assert_sound, back_up, check_everything, contents, contents_of, open, restore_into, snapshots, view,
+    add_archive, assert_sound, back_up, check_everything, contents, contents_of, entries, open, path, restore_into,
+    snapshots, view,
 };
 
 fn listed(storage: &MemoryStorage) -> Vec<Snapshot> {
@@ -256,6 +260,49 @@ fn what_is_left_of_a_snapshot_is_restored_and_lists_nothing_that_is_uncertain() 
     for (path, seen) in view(&target) {
         assert_eq!(first.1[&path].bytes(), seen.bytes());
     }
+}
+
+#[test]
+fn what_is_left_of_a_snapshot_says_what_it_is_and_nothing_that_is_no_longer_true() {
+    let stage = stage();
+    let (repo, name) = (open(&stage.storage), stage.documents_pack());
+    let like = add_archive(&repo, &stage.taken[0].0);
+    let manifest = Manifest {
+        time_ms: like.manifest.time_ms + 1,
+        program: "metastash 0.0.1".to_owned(),
+        label: Some("good".to_owned()),
+        tags: [("k".to_owned(), "v".to_owned())].into(),
+        counts: Counts { new: 5, unread: 2, ..Counts::default() },
+        position: Some(LogPosition { last: 7, ..LogPosition::default() }),
+        verified: Some(path("p0/k/00")),
+        ..like.manifest
+    };
+    let of = Writer::begin(&Claims::begin(&repo).unwrap()).unwrap().commit(manifest).unwrap().snapshot;
+    inflict(&stage.storage, &name, Harm::Flip(stage.storage.read(&name).unwrap().len() * 4));
+    let options = RepairOptions { salvage: [of.id].into(), ..RepairOptions::default() };
+    let report = repair(&open(&stage.storage), &options, &Silent).unwrap();
+    let lost = report.check.hits.iter().filter(|hit| hit.snapshots.contains(&of.id)).count() as u64;
+    let made = &report.salvaged.iter().find(|salvage| salvage.of == of.id).unwrap().snapshot;
+    let repo = open(&stage.storage);
+    let left = entries(&repo, made).unwrap();
+    let expected = Manifest {
+        time_ms: of.manifest.time_ms + 1,
+        program: concat!("metastash ", env!("CARGO_PKG_VERSION")).to_owned(),
+        parent: Some(of.id),
+        label: None,
+        tags: [("k".to_owned(), "v".to_owned()), (REPAIRED.to_owned(), of.id.short())].into(),
+        tree: made.manifest.tree,
+        root: repo.tree(&made.manifest.tree).unwrap().root(),
+        documents: of.manifest.documents - lost,
+        bytes: left.iter().filter_map(Entry::document).map(|document| document.size).sum(),
+        counts: Counts { unread: lost + 2, ..Counts::default() },
+        position: None,
+        archive: None,
+        verified: None,
+        ..of.manifest
+    };
+    assert!(lost > 0);
+    assert_eq!(made.manifest, expected);
 }
 
 #[test]

@@ -1,18 +1,19 @@
 //! The stage of a test: directories made from maps, repositories in memory, and what is seen when looking at either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use metastash::endpoint::directory::DirectoryStore;
-use metastash::endpoint::{self, Facts, Listing, Reader, Source};
-use metastash::model::entry::{Entry, Stamp};
+use metastash::endpoint::{self, DocumentStream, Facts, Listing, Outcome, Reader, Source};
+use metastash::model::entry::{Body, Document, Encoding, Entry, Stamp};
 use metastash::model::log::{LogChange, LogRecord};
 use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
@@ -24,6 +25,7 @@ use metastash::ops::{self, Author};
 use metastash::repo::config::{Config, GRACE_SECS};
 use metastash::repo::format::pack::FrameKind;
 use metastash::repo::snapshot::{LogArchive, Manifest, Snapshot};
+use metastash::repo::tree::TreeWriter;
 use metastash::repo::writer::{Claims, Writer};
 use metastash::repo::{self, Repository};
 use metastash::storage::memory::MemoryStorage;
@@ -373,6 +375,129 @@ impl Storage for Hooked {
 
     fn now(&self) -> storage::Result<SystemTime> {
         self.storage.now()
+    }
+}
+
+/// Returns an entry that says of itself to be this document, whether there is one or not.
+pub(crate) fn entry(name: &str, document: Document) -> Entry {
+    let body = Body::Document(document);
+    Entry { path: path(name), body, mode: None, encoding: Encoding::Plain, stamp: Stamp::default() }
+}
+
+/// Writes a snapshot of entries, which are given in path order, that is like another otherwise.
+pub(crate) fn add_entries(repo: &Repository, like: &Snapshot, entries: Vec<Entry>) -> Snapshot {
+    let claims = Claims::begin(repo).unwrap();
+    let (mut writer, mut tree) = (Writer::begin(&claims).unwrap(), TreeWriter::new());
+    for entry in entries {
+        tree.push(&mut writer, entry).unwrap();
+    }
+    let tree = tree.finish(&mut writer).unwrap();
+    let manifest = Manifest {
+        time_ms: like.manifest.time_ms + 1,
+        tree: tree.id,
+        root: tree.root(),
+        documents: tree.documents(),
+        bytes: tree.bytes(),
+        ..like.manifest.clone()
+    };
+    writer.commit(manifest).unwrap().snapshot
+}
+
+/// A failure to read one document.
+pub(crate) fn failed() -> endpoint::Error {
+    let source = io::Error::other("failed by the test");
+    endpoint::Error::Io { action: "read", path: "it".to_owned(), source }
+}
+
+/// A failure to read one document that is about the whole store.
+pub(crate) fn failed_for_good() -> endpoint::Error {
+    endpoint::Error::Damaged { store: "the store".to_owned(), what: "failed by the test".to_owned() }
+}
+
+/// A store of one document, which comes to something else each time it is read.
+#[derive(Clone)]
+pub(crate) struct Fickle {
+    layout: &'static str,
+    path: EntryPath,
+    readings: Arc<Mutex<VecDeque<endpoint::Result<Vec<u8>>>>>,
+}
+
+impl Fickle {
+    pub(crate) fn new(
+        layout: &'static str,
+        name: &str,
+        readings: impl IntoIterator<Item = endpoint::Result<&'static str>>,
+    ) -> Self {
+        let readings = readings.into_iter().map(|reading| reading.map(|text| text.as_bytes().to_vec())).collect();
+        Self { layout, path: path(name), readings: Arc::new(Mutex::new(readings)) }
+    }
+}
+
+impl Source for Fickle {
+    fn location(&self) -> String {
+        "fickle".to_owned()
+    }
+
+    fn layout(&self) -> &'static str {
+        self.layout
+    }
+
+    fn scan(&self, _: &Scope, _: &dyn Monitor) -> endpoint::Result<Box<dyn Listing>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Listing for Fickle {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn path(&self, _: usize) -> EntryPath {
+        self.path.clone()
+    }
+
+    fn facts(&self, _: usize) -> Facts {
+        Facts { size: Some(1), mode: None, encoding: Encoding::Plain, stamp: Stamp::default() }
+    }
+
+    fn find(&self, path: &EntryPath, _: usize) -> Option<usize> {
+        (*path == self.path).then_some(0)
+    }
+
+    fn obstacles(&self) -> &[EntryPath] {
+        &[]
+    }
+
+    fn hides(&self, _: &EntryPath) -> bool {
+        false
+    }
+
+    fn problems(&self) -> &[Problem] {
+        &[]
+    }
+
+    fn is_racy(&self, _: &Stamp) -> bool {
+        false
+    }
+
+    fn reader(&self) -> Box<dyn Reader + '_> {
+        Box::new(self.clone())
+    }
+
+    fn check_still_there(&self) -> endpoint::Result<()> {
+        Ok(())
+    }
+}
+
+impl Reader for Fickle {
+    fn read(&mut self, _: usize, _: u64, content: &mut Vec<u8>) -> endpoint::Result<Outcome> {
+        let reading = self.readings.lock().unwrap().pop_front().expect("it is read as often as the test says");
+        content.extend(reading?);
+        Ok(Outcome::Read(Stamp::default()))
+    }
+
+    fn stream(&mut self, _: usize) -> endpoint::Result<Box<dyn DocumentStream>> {
+        Err(failed_for_good())
     }
 }
 

@@ -201,7 +201,7 @@ fn backup_that_took_half_the_grace_looks_at_marks_again() {
         };
         let store = store(scratch.path());
         let repo = open(&storage).with_clock(clock.clone());
-        let result = backup(&Meanwhile { store: &store, prune: meanwhile }, &repo, &options(), &Silent);
+        let result = backup(&Meanwhile { store: &store, act: meanwhile }, &repo, &options(), &Silent);
         let is_outrun = matches!(result, Err(Error::Repository(repo::Error::Outrun)));
         assert_eq!((is_outrun, result.is_ok()), (is_late, !is_late), "{time:?}");
     }

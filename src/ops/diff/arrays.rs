@@ -183,18 +183,26 @@ mod tests {
     fn what_means_the_same_is_the_same() {
         let elements = r#"[{"a":1.0,"b":"\u00e9"},[1e3,true,null]]"#;
         assert_eq!(aligned(elements, r#"[[1000,true,null],{"b":"é","a":1}]"#).0, [Some(1), Some(0)]);
+        // As floats these were one number.
+        assert_eq!(aligned("[9007199254740993,1]", "[1,9007199254740992]").0, [Some(1), None]);
     }
 
     #[test]
     fn identity_is_a_field_that_all_have_each_another() {
         let before = r#"[{"id":1,"name":"x"},{"id":1,"name":"y"}]"#;
         assert_eq!(aligned(before, r#"[{"id":1,"name":"y"},{"id":2,"name":"z"}]"#).0, [Some(1), None]);
+        let before = r#"[{"x":1,"id":7},{"x":2,"id":8}]"#;
+        assert_eq!(aligned(before, r#"[{"x":2,"id":7},{"x":1,"id":8}]"#).0, [Some(0), Some(1)]);
+        // `null` identifies nothing.
+        assert_eq!(aligned(r#"[{"id":null,"name":"x"}]"#, r#"[{"id":null,"name":"y"}]"#).0, [None]);
     }
 
     #[test]
     fn what_is_left_between_is_paired() {
         assert_eq!(aligned("[1,2,3,4]", "[1,7,8,4,9]").0, [Some(0), Some(1), Some(2), Some(3), None]);
         assert_eq!(aligned("[1,2,3]", "[7]").0, [Some(0)]);
+        // What moved is no neighbour.
+        assert_eq!(aligned("[1,2,3,4]", "[1,4,9,3]").0, [Some(0), Some(3), Some(1), Some(2)]);
     }
 
     #[test]

@@ -277,6 +277,8 @@ mod tests {
             compare(&before, &parse(r#"{"last_modified":3,"l":[{"x":1},{"x":2,"mvcc":1}]}"#), &Noise::default());
         assert!(silent.has_noise && silent.steps.is_empty());
         assert!(!compare(&before, &before, &Noise::default()).has_noise);
+        let beside = compare(&parse(r#"{"mvcc":1,"x":1}"#), &parse(r#"{"mvcc":2,"x":2}"#), &Noise::default());
+        assert!(beside.has_noise && beside.steps.len() == 1, "noise is told beside what differs, too");
     }
 
     #[test]

@@ -157,3 +157,22 @@ impl DiffReport {
         take(Changed { path, change, before, after })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_difference_alone_is_one_and_a_problem_is_none() {
+        let none = DiffReport::default();
+        let different = [
+            DiffReport { added: 1, ..none },
+            DiffReport { removed: 1, ..none },
+            DiffReport { changed: 1, ..none },
+            DiffReport { mode: 1, ..none },
+            DiffReport { directories: 1, ..none },
+        ];
+        assert!(different.iter().all(DiffReport::is_different));
+        assert!(!DiffReport { problems: 1, ..none }.is_different());
+    }
+}

@@ -107,7 +107,6 @@ impl Versions {
     /// Takes what the n-th snapshot has changed since those of its store that were seen.
     fn apply(&mut self, change: Difference, seen: &[usize], n: usize) {
         let (before, after) = match change {
-            Pair::Both(before, after) if before.same_content(&after) => return,
             Pair::Left(before) => (Some(before), None),
             Pair::Right(after) => (None, Some(after)),
             Pair::Both(before, after) => (Some(before), Some(after)),

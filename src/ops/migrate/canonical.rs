@@ -202,11 +202,36 @@ mod tests {
     }
 
     #[test]
+    fn relations_mean_the_same_where_their_columns_do() {
+        let mut columns = Columns::new();
+        for (id, column) in [("c1", "C"), ("c2", "C"), ("c3", "D")] {
+            let content = format!(r#"{{"uuid":"{id}","project":"p","tableIdentity":"T","columnName":"{column}"}}"#);
+            learn(&mut columns, &name(&format!("COMPUTE_COLUMN/{id}.json")), content.as_bytes());
+        }
+        let relation = |id: &str| {
+            let content = format!(r#"{{"project":"p","model_uuid":"m","cc_uuid":"{id}"}}"#);
+            canonical(&name("CC_MODEL_RELATION/r.json"), content.as_bytes(), &columns)
+        };
+        assert_eq!(relation("c1"), relation("c2"));
+        assert_ne!(relation("c1"), relation("c3"));
+        assert_ne!(relation("c1"), relation("unknown"));
+        let ids = BTreeMap::from([("p/T/C".to_owned(), "c9".to_owned())]);
+        let translated = with_ids(br#"{"cc_uuid":"c2","model_uuid":"m"}"#, &columns, &ids);
+        assert_eq!(text(&fields(&translated).unwrap(), "cc_uuid"), "c9");
+    }
+
+    #[test]
     fn all_else_counts() {
         for (one, other) in [
             (of("MODEL/m.json", r#"{"a":[1,2]}"#), of("MODEL/m.json", r#"{"a":[2,1]}"#)),
             (of("MODEL/m.json", r#"{"a":"1"}"#), of("MODEL/m.json", r#"{"a":1}"#)),
             (of("MODEL/m.json", r#"{"a":1}"#), of("MODEL/n.json", r#"{"a":1}"#)),
+            // As floats these were one number.
+            (of("MODEL/m.json", r#"{"a":9007199254740993}"#), of("MODEL/m.json", r#"{"a":9007199254740992}"#)),
+            (
+                of("TABLE_MODEL_RELATION/r.json", r#"{"project":"p","model_uuid":"m","table_identity":"T"}"#),
+                of("TABLE_MODEL_RELATION/r.json", r#"{"project":"p","model_uuid":"m","table_identity":"U"}"#),
+            ),
             (of("SYSTEM/UUID.json", r#"{"uuid":"1"}"#), of("SYSTEM/UUID.json", r#"{"uuid":"2"}"#)),
             (of("MODEL/m.json", "{"), of("MODEL/m.json", "{}")),
         ] {

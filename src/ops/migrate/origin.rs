@@ -293,11 +293,33 @@ mod tests {
             ("metadata/PROJECT/shop.json", Some(Unfit::NewBelow { folder: folder.clone() })),
             ("metadata/UUID metadata/shop/table/DB.T.json", Some(Unfit::OldBelow { folder: folder.clone() })),
             ("metadata/shop/table/DB.T.json", Some(Unfit::OldBelow { folder: folder.clone() })),
+            ("metadata/UUID", Some(Unfit::OldBelow { folder: folder.clone() })),
+            ("metadata/_global/user_group", Some(Unfit::OldBelow { folder: folder.clone() })),
             ("metadata/_global/user/ADMIN", Some(Unfit::OldBelow { folder })),
             ("notes.txt a/b c/d/e", Some(Unfit::Foreign)),
+            // With fewer parts than that anything may be called so.
+            ("metadata/shop/project.json", Some(Unfit::Foreign)),
+            ("core_meta/notes/x", Some(Unfit::Foreign)),
             ("kylin.properties", Some(Unfit::Foreign)),
         ] {
             assert_eq!(verdict(names), expected, "{names}");
         }
+    }
+
+    #[test]
+    fn of_each_layout_the_first_name_is_told() {
+        let mixed = Unfit::Mixed { old: "shop/table/A.json".to_owned(), new: "PROJECT/a.json".to_owned() };
+        for names in [
+            "shop/table/B.json shop/table/A.json shop/table/C.json PROJECT/b.json PROJECT/a.json",
+            "PROJECT/a.json PROJECT/b.json shop/table/A.json shop/table/B.json",
+        ] {
+            assert_eq!(verdict(names), Some(mixed.clone()), "{names}");
+        }
+    }
+
+    #[test]
+    fn store_that_is_known_to_be_old_may_hold_nothing() {
+        assert_eq!(Look::default().verdict(true), None);
+        assert_eq!(Look::default().verdict(false), Some(Unfit::Foreign));
     }
 }

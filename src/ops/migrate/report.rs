@@ -154,3 +154,121 @@ pub(super) fn text_of(fate: &Fate) -> String {
         Fate::Unknown { why, kept_at } => format!("unknown: {}; kept as {kept_at}", why.text()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::Severity;
+    use crate::platform::kylin::doctor::{Examination, Generation, examine};
+    use crate::platform::kylin::migrate::{Dropped, Unknown, Why};
+
+    fn path(text: &str) -> EntryPath {
+        EntryPath::new(text.as_bytes()).unwrap()
+    }
+
+    fn report() -> MigrationReport {
+        MigrationReport {
+            source: String::new(),
+            documents: 0,
+            bytes: 0,
+            account: Account::default(),
+            choices: Vec::new(),
+            unread: Vec::new(),
+            kept: Vec::new(),
+            imbalances: Vec::new(),
+            faults: Vec::new(),
+            lines: Lines::new().unwrap(),
+        }
+    }
+
+    /// The warning that the identity of the system is missing, and after it in the order of paths two errors.
+    fn faults() -> Vec<Fault> {
+        let mut examination = Examination::new(Generation::New);
+        for name in ["_global/USER_INFO/a", "_global/USER_INFO/b"] {
+            examination.push(examine(Generation::New, &path(name), b""));
+        }
+        examination.finish(true)
+    }
+
+    fn unread() -> Problem {
+        Problem { severity: Severity::Unread, path: "a".to_owned(), what: "can't be read".to_owned() }
+    }
+
+    fn imbalance() -> Imbalance {
+        Imbalance { project: "sales".to_owned(), what: "MODEL".to_owned(), expected: 3, found: 2 }
+    }
+
+    #[test]
+    fn errors_and_warnings_are_counted_apart() {
+        let report = MigrationReport { faults: faults(), ..report() };
+        assert_eq!((report.errors(), report.warnings()), (2, 1), "{:?}", report.faults);
+    }
+
+    #[test]
+    fn somebody_should_look_at_whatever_is_not_as_it_should_be_but_for_warnings() {
+        let mut faults = faults();
+        let errors: Vec<Fault> = faults.extract_if(.., |fault| fault.rule.is_hard()).collect();
+        assert!(!report().has_problems());
+        assert!(!MigrationReport { faults, ..report() }.has_problems());
+        assert!(MigrationReport { faults: errors, ..report() }.has_problems());
+        assert!(MigrationReport { unread: vec![unread()], ..report() }.has_problems());
+        assert!(MigrationReport { kept: vec![(path("b"), "broken".to_owned())], ..report() }.has_problems());
+        assert!(MigrationReport { imbalances: vec![imbalance()], ..report() }.has_problems());
+    }
+
+    #[test]
+    fn first_error_is_what_is_nearest_to_the_source() {
+        let mut report = MigrationReport {
+            unread: vec![unread()],
+            kept: vec![(path("b"), "broken".to_owned())],
+            imbalances: vec![imbalance()],
+            faults: faults(),
+            ..report()
+        };
+        let told = |report: &MigrationReport| report.first_error().map(|(at, why)| format!("{at}: {why}"));
+        assert_eq!(told(&report).unwrap(), "a: can't be read");
+        report.unread.clear();
+        assert_eq!(told(&report).unwrap(), "b: broken");
+        report.kept.clear();
+        assert_eq!(told(&report).unwrap(), "sales: MODEL: 3 in the source, 2 in the result");
+        report.imbalances.clear();
+        let first = report.faults.iter().find(|fault| fault.rule.is_hard()).unwrap();
+        assert_eq!(told(&report).unwrap(), format!("_global/USER_INFO/a: {}", first.detail));
+        report.faults.retain(|fault| !fault.rule.is_hard());
+        assert_eq!(told(&report), None, "a warning is no error");
+    }
+
+    #[test]
+    fn lines_come_in_the_order_of_names_whatever_thread_was_first() {
+        let lines = Lines::new().unwrap();
+        for name in ["b", "c", "a"] {
+            let fate = Fate::Migrated { to: format!("MODEL/{name}.json") };
+            lines.add(&path(name), &Converted { documents: Vec::new(), fate, remarks: Vec::new() }).unwrap();
+        }
+        lines.sort();
+        let mut told = Vec::new();
+        let take = |line: Line| {
+            told.push(format!("{}: {}", line.name, line.text));
+            Ok(())
+        };
+        lines.each(take).unwrap();
+        let expected = ["a", "b", "c"].map(|name| format!("{name}: migrated to MODEL/{name}.json"));
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn reason_why_a_document_is_not_migrated_is_told_without_where_it_is_kept() {
+        let kept_at = "_unmigrated/x".to_owned();
+        for (fate, expected) in [
+            (Fate::Broken { why: Why::Empty, kept_at: kept_at.clone() }, "it is empty"),
+            (Fate::Unknown { why: Unknown::Folder, kept_at }, "no folder of Kylin's is called so"),
+            (Fate::Split { to: vec!["a".to_owned(), "b".to_owned()] }, "split into a, b"),
+            (
+                Fate::Dropped { rule: Dropped::Jobs },
+                "dropped: jobs, which have a table of their own in 5.0.0 and later",
+            ),
+        ] {
+            assert_eq!(reason_of(&fate), expected);
+        }
+    }
+}

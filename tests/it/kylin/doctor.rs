@@ -1,19 +1,28 @@
 //! What is wrong with documents, and between them, whether they lie in a store or in a snapshot.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
+use metastash::model::entry::Document;
+use metastash::model::hash::ContentId;
 use metastash::model::scope::Scope;
-use metastash::monitor::Silent;
+use metastash::monitor::{Recorder, Silent};
 use metastash::ops::Error;
 use metastash::ops::doctor::{DoctorReport, examine_live, examine_snapshot};
 use metastash::platform::kylin::doctor::{Fault, Severity};
 use metastash::repo::Repository;
 
-use super::{at, back_up, back_up_project, copy, edit, files, fixture, put, remove, shared};
-use crate::support::{create, project, scratch, settle, store, write};
+use super::{IDENTITY, at, back_up, back_up_project, copy, edit, files, fixture, put, remove, shared};
+use crate::support::{
+    Fickle, add_entries, create, entry, failed, failed_for_good, project, scratch, settle, store, write,
+};
 
 const MODEL: &str = "MODEL/6082c411-4a30-fdc0-3c7b-1b518c2c4788.json";
 const OTHER_MODEL: &str = "MODEL/1fb9ceda-2f9c-2c57-d5c3-05b7f74563ac.json";
+
+/// The name of the old layout.
+const OLD: &str = "kylin-old";
 
 fn told(faults: &[Fault]) -> Vec<String> {
     faults.iter().map(|fault| format!("{} {}", fault.rule, fault.path)).collect()
@@ -108,7 +117,7 @@ fn duplicates_and_mismatches_are_found() {
     assert_eq!(found, ["duplicate-alias learn_kylin/MODEL/1fb9ceda-2f9c-2c57-d5c3-05b7f74563ac"]);
     let found = faults_of(|root| {
         let name = root.join("TABLE_INFO/learn_kylin.BOOKS.CALENDAR.json");
-        std::fs::rename(name, root.join("TABLE_INFO/learn_kylin.BOOKS.KALENDER.json")).unwrap();
+        fs::rename(name, root.join("TABLE_INFO/learn_kylin.BOOKS.KALENDER.json")).unwrap();
     });
     assert!(found.contains(&"key-mismatch learn_kylin/TABLE_INFO/learn_kylin.BOOKS.KALENDER".to_owned()), "{found:#?}");
     // The same alias in two projects is none of anyone's business.
@@ -179,4 +188,56 @@ fn what_is_no_metadata_of_kylin_is_not_examined() {
     write(scratch.path(), "p/a", b"{}");
     let result = examine_live(&repo, &store(scratch.path()), &Scope::System, &Silent);
     assert!(matches!(result, Err(Error::NoPlatform { .. })), "{result:?}");
+}
+
+#[test]
+fn identity_of_a_system_that_is_missing_is_told() {
+    assert_eq!(faults_of(|root| remove(root, IDENTITY)), ["missing-system-uuid _global/SYSTEM/UUID"]);
+}
+
+#[test]
+fn live_document_that_can_not_be_read_is_told_and_counted_unless_it_is_about_the_whole_store() {
+    let (_, repo) = create();
+    let examine = |error| {
+        let store = Fickle::new(OLD, "sales/table/A.B.json", [Err(error)]);
+        let recorder = Recorder::default();
+        let report = examine_live(&repo, &store, &Scope::System, &recorder);
+        report.map(|report| (report.unread, recorder.problems()))
+    };
+    let (unread, problems) = examine(failed()).unwrap();
+    assert_eq!((unread, problems.len()), (1, 1));
+    assert_eq!(problems[0].to_string(), "sales/table/A.B.json: cannot read it: failed by the test");
+    assert!(matches!(examine(failed_for_good()), Err(Error::Endpoint(_))));
+}
+
+#[test]
+fn documents_that_are_too_large_are_told_and_not_examined() {
+    const LARGEST: u64 = 256 << 20;
+    const TOLD: &str = "it is larger than 268435456 bytes";
+    let (scratch, (_, repo), recorder) = (scratch(), create(), Recorder::default());
+    let root = copy(&fixture("kylin_old"), &scratch.path().join("store"));
+    let like = back_up(&root, &repo).snapshot;
+    for (name, size) in [("A.LARGEST", LARGEST), ("A.TOO_LARGE", LARGEST + 1)] {
+        let file = fs::File::create(root.join(format!("sales/table/{name}.json"))).unwrap();
+        file.set_len(size).unwrap();
+    }
+    let report = examine_live(&repo, &*at(&root), &Scope::System, &recorder).unwrap();
+    let problems: Vec<String> = recorder.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(problems, [format!("sales/table/A.TOO_LARGE.json: cannot read it: {TOLD}")]);
+    assert_eq!(report.unread, 1);
+    let examined: BTreeSet<String> = report.faults.iter().map(|fault| fault.path.to_string()).collect();
+    assert_eq!(examined, BTreeSet::from(["sales/table/A.LARGEST.json".to_owned()]));
+
+    let of_size = |size| {
+        let document = Document { content: ContentId::of(b"lost"), size, pieces: Box::default() };
+        let snapshot = add_entries(&repo, &like, vec![entry("sales/table/A.B.json", document)]);
+        let recorder = Recorder::default();
+        let report = examine_snapshot(&repo, &snapshot, &Scope::System, &recorder)?;
+        Ok::<_, Error>((report.documents, report.unread, recorder.problems()))
+    };
+    let (documents, unread, problems) = of_size(LARGEST + 1).unwrap();
+    assert_eq!((documents, unread, problems.len()), (0, 1, 1));
+    assert_eq!(problems[0].to_string(), format!("sales/table/A.B.json: {TOLD}"));
+    let result = of_size(LARGEST);
+    assert!(matches!(result, Err(Error::Repository(_))), "it is looked for, and is not there: {result:?}");
 }

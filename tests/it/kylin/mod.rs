@@ -4,6 +4,7 @@ mod doctor;
 mod guards;
 mod incremental;
 mod layouts;
+mod migrate;
 mod projects;
 mod scope_faults;
 mod scopes;
