@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read};
 use std::time::Duration;
 
 use metastash::endpoint::{self, DocumentStream, Facts, Listing, LogRecords, Outcome, Reader, Source};
-use metastash::model::entry::{Encoding, Stamp};
+use metastash::model::entry::{Encoding, Entry, Stamp};
 use metastash::model::log::{LogChange, LogPosition, LogRecord, Moment, OpenIds};
 use metastash::model::path::EntryPath;
 use metastash::model::scope::Scope;
@@ -643,7 +643,7 @@ fn documents_that_the_log_tells_whole_are_stored_as_a_backup_stores_them() {
     let taken = now.back_up(&other);
     assert!(contents(&repo, &made) == contents(&other, &taken));
     let documents = |repo, snapshot| -> Vec<_> {
-        entries(repo, snapshot).unwrap().into_iter().filter_map(|entry| entry.into_document()).collect()
+        entries(repo, snapshot).unwrap().into_iter().filter_map(Entry::into_document).collect()
     };
     let (made, taken) = (documents(&repo, &made), documents(&other, &taken));
     assert_eq!(made, taken);

@@ -310,6 +310,9 @@ fn met_a_failure(check: &CheckReport) -> bool {
     check.findings.iter().any(|finding| finding.error.to_string().contains("failed by the test"))
 }
 
+/// What something finds, as text; nothing if it met a failure on the way and says so.
+type Look<'a> = dyn Fn(&Repository) -> ops::Result<Option<String>> + 'a;
+
 /// That something can't be reached says nothing of what is stored there.
 #[test]
 fn look_of_which_any_call_fails_says_so_or_tells_the_same() {
@@ -336,7 +339,7 @@ fn look_of_which_any_call_fails_says_so_or_tells_the_same() {
         let plan = plan_repair(repo, &RepairOptions::default(), &Silent)?;
         Ok((!met_a_failure(&plan.check)).then(|| format!("{:?} {:?}", plan.salvage, plan.hopeless)))
     };
-    let looks: [(&str, &dyn Fn(&Repository) -> ops::Result<Option<String>>); 4] = [
+    let looks: [(&str, &Look<'_>); 4] = [
         ("check", &check_all),
         ("plan of a repair", &plan),
         ("find in one", &|repo| find_in(repo, &taken[..1])),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::slice::from_ref;
 
-use metastash::model::entry::Document;
+use metastash::model::entry::{Document, Entry};
 use metastash::model::hash::ContentId;
 use metastash::model::scope::Scope;
 use metastash::monitor::{Problem, Recorder};
@@ -98,7 +98,7 @@ fn why_a_document_can_not_be_looked_at_is_told() {
     write(scratch.path(), "p/cut", noise(1, 1_400_000));
     settle();
     let like = back_up(scratch.path(), &repo).snapshot;
-    let cut = entries(&repo, &like).unwrap().into_iter().find_map(|entry| entry.into_document()).unwrap();
+    let cut = entries(&repo, &like).unwrap().into_iter().find_map(Entry::into_document).unwrap();
     assert!(cut.pieces.len() > 1);
     let lost = |size| Document { content: ContentId::of(b"lost"), size, pieces: Box::default() };
     let made = vec![

@@ -298,7 +298,7 @@ fn what_is_in_a_directory_that_cannot_be_listed_is_not_known_to_be_gone() {
     for mode in [Mode::Merge, Mode::Truncate] {
         match plan_restore(&faulty, &repo, &snapshot, &restore_options(mode), &Silent) {
             Err(ops::Error::Refused { danger, .. }) => {
-                assert!(danger.starts_with("3 entries of the target"), "{danger}")
+                assert!(danger.starts_with("3 entries of the target"), "{danger}");
             }
             other => panic!("{other:?}"),
         }

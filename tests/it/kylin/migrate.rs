@@ -60,7 +60,7 @@ fn what_a_store_could_not_read_is_told_and_strict_refuses_that() {
     let strict = MigrateOptions { strict: true, ..MigrateOptions::default() };
     match plan(&Origin::Store(&partly), &strict, &Silent) {
         Err(Error::NotMigrated { document, why }) => {
-            assert_eq!(format!("{document}: {why}"), "p/unread: can't be read")
+            assert_eq!(format!("{document}: {why}"), "p/unread: can't be read");
         }
         other => panic!("{other:?}"),
     }
