@@ -9,7 +9,8 @@ use metastash::monitor::{Monitor, Problem, Task};
 use metastash::ops::backup::{BackupOptions, backup};
 use metastash::ops::check::check;
 use metastash::ops::copy::copy;
-use metastash::ops::diff::diff_live;
+use metastash::ops::diff::{Noise, diff_live, diff_snapshots_contents};
+use metastash::ops::find::{FindOptions, Query, find};
 use metastash::ops::prune::{PruneOptions, prune};
 use metastash::ops::repair::{RepairOptions, repair};
 use metastash::ops::restore::{Mode, RestoreOptions, restore};
@@ -86,6 +87,14 @@ fn backup_diff_and_restore_tell_how_far_they_are() {
     });
     let last = snapshots(&repo).pop().unwrap();
     fs::create_dir_all(&target).unwrap();
+    let query = Query::new(&FindOptions { content: Some("uuid".to_owned()), ..FindOptions::default() }).unwrap();
+    phases_of("find", &[Task::Search], |phases| {
+        find(&repo, &[first.clone()], &Scope::System, &query, phases, |_| Ok(())).unwrap();
+    });
+    phases_of("diff of contents", &[Task::Compare], |phases| {
+        let noise = Noise::default();
+        diff_snapshots_contents(&repo, &first, &last, &Scope::System, &noise, phases, |_, _| Ok(())).unwrap();
+    });
     let options = RestoreOptions { checkpoint: false, ..restore_options(Mode::Truncate) };
     phases_of("a restore of everything", &[Task::Scan, Task::Compare, Task::Write], |phases| {
         restore(&store(&target), &repo, &last, &options, phases).unwrap();

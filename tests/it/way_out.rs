@@ -5,8 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use assert_cmd::cargo::CommandCargoExt;
-
 use crate::support::{Seen, View, scratch, view};
 
 fn project() -> &'static Path {
@@ -36,7 +34,7 @@ fn read_well(repo: &Path, arguments: &[&str]) -> String {
 }
 
 fn metastash(repo: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::cargo_bin("metastash").unwrap();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("metastash"));
     let output = command.arg("--repo").arg(repo).args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()

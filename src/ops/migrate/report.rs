@@ -202,6 +202,7 @@ mod tests {
     fn errors_and_warnings_are_counted_apart() {
         let report = MigrationReport { faults: faults(), ..report() };
         assert_eq!((report.errors(), report.warnings()), (2, 1), "{:?}", report.faults);
+        assert_eq!((self::report().errors(), self::report().warnings()), (0, 0));
     }
 
     #[test]

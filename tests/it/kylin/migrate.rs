@@ -50,6 +50,22 @@ fn report_counts_what_was_read_and_what_is_wrong() {
 }
 
 #[test]
+fn what_is_wrong_with_a_document_after_its_migration_is_told() {
+    let scratch = scratch();
+    let root = old(scratch.path());
+    let id = "0e1d4f0c-0000-4000-8000-000000000009";
+    put(&root, &format!("sales/model_desc/{id}.json"), format!(r#"{{"uuid":"{id}","fact_table":"SHOP.ORDERS"}}"#));
+    assert!(migrate(&Origin::Store(&store(&root))).report.has_problems());
+    let strict = MigrateOptions { strict: true, ..MigrateOptions::default() };
+    match plan(&Origin::Store(&store(&root)), &strict, &Silent) {
+        Err(Error::NotMigrated { document, why }) => {
+            assert!(document.contains("MODEL/") && why.contains("is missing"), "{document}: {why}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn what_a_store_could_not_read_is_told_and_strict_refuses_that() {
     let scratch = scratch();
     let root = old(scratch.path());
