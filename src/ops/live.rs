@@ -35,8 +35,6 @@ impl Keyed for (u32, Found) {
 pub(super) struct LiveDifferences {
     /// Documents of the store that could not be read; they are among neither the same nor the different.
     pub unread: u64,
-    /// Documents that are the same.
-    pub same: u64,
 }
 
 /// Compares a live store with the entries of a snapshot, reading only documents whose stamps prove nothing. Hands each
@@ -59,10 +57,7 @@ pub(super) fn live_differences(
             }
             Pair::Right(entry) => waiting.push(Waiting { live: None, entry: Some(entry) }),
             Pair::Left(live) => waiting.push(Waiting { live: Some(live), entry: None }),
-            Pair::Both(live, entry) if is_proven_same(listing, &live, &entry) => {
-                monitor.advance(1);
-                found.same += u64::from(entry.document().is_some());
-            }
+            Pair::Both(live, entry) if is_proven_same(listing, &live, &entry) => monitor.advance(1),
             Pair::Both(live, entry) => waiting.push(Waiting { live: Some(live), entry: Some(entry) }),
         }
         if waiting.len() == COMPARED_AT_ONCE_MAX {
@@ -105,9 +100,7 @@ impl LiveDifferences {
         for pair in resolved.into_iter().flatten() {
             match pair {
                 None => self.unread += 1,
-                Some(Pair::Both(live, entry)) if live.same_content(&entry) && !entry.differs_in_mode(live.mode) => {
-                    self.same += u64::from(entry.document().is_some());
-                }
+                Some(Pair::Both(live, entry)) if live.same_content(&entry) && !entry.differs_in_mode(live.mode) => {}
                 Some(pair) => take(pair)?,
             }
         }

@@ -7,7 +7,8 @@ use metastash::model::hash::SnapshotId;
 use metastash::repo::losses::Loss;
 use metastash::repo::snapshot::Snapshot;
 use metastash::repo::{self, Repository};
-use metastash::storage::{Error, ErrorKind};
+use metastash::storage::memory::MemoryStorage;
+use metastash::storage::{Error, ErrorKind, Storage};
 
 use crate::damage::{Stage, stage_with_segment};
 use crate::support::{Call, Hooked, open};
@@ -67,6 +68,25 @@ fn what_cannot_be_read_is_never_taken_for_what_is_not_there() {
     let verdict = denied("packs/").verify_pack(&open(&stage.storage).index().unwrap(), 0).unwrap();
     assert_eq!((verdict.sound.len(), verdict.damage.len()), (0, 1));
     assert!(verdict.damage[0].to_string().contains("it cannot be read: permission denied"), "{:?}", verdict.damage);
+}
+
+#[test]
+fn repository_without_its_configuration_is_damaged_and_a_foreign_directory_is_none() {
+    let is_damaged = |names: &[&str]| {
+        let storage = MemoryStorage::new();
+        names.iter().for_each(|name| storage.put(name, b"[core]").unwrap());
+        match Repository::open(Arc::new(storage)) {
+            Err(repo::Error::Damaged { .. }) => true,
+            Err(repo::Error::NotARepository { .. }) => false,
+            other => panic!("{names:?}: {other:?}"),
+        }
+    };
+    for names in [&["packs/x"][..], &["snapshots/x"], &["config", "packs/x"], &["config", "snapshots/x"]] {
+        assert!(is_damaged(names), "{names:?}");
+    }
+    for names in [&[][..], &["config"], &["config", "objects/x"]] {
+        assert!(!is_damaged(names), "{names:?}");
+    }
 }
 
 #[test]

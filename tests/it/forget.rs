@@ -225,6 +225,17 @@ fn what_a_prune_has_doubts_about_is_not_put_back() {
     assert_eq!(snapshots(&repo).len(), 2);
 }
 
+#[test]
+fn file_among_the_forgotten_that_is_none_of_theirs_is_told() {
+    let (storage, taken) = three();
+    open(&storage).forget(&taken[0].0).unwrap();
+    storage.put("forgotten/notes.txt", b"mine").unwrap();
+    let list = open(&storage).forgotten().unwrap();
+    assert_eq!(list.forgotten.len(), 1);
+    let [stray] = &list.unreadable[..] else { panic!("{:?}", list.unreadable) };
+    assert!(stray.to_string().contains("forgotten/notes.txt"), "{stray}");
+}
+
 /// What was seen of packs and marks may no longer hold then.
 #[test]
 fn snapshot_is_not_put_back_when_looking_took_half_the_grace() {

@@ -46,9 +46,10 @@ fn tree_of(storage: &MemoryStorage, snapshot: &Snapshot) -> (Tree, Vec<Entry>) {
     (repo.tree(&snapshot.manifest.tree).unwrap(), entries(&repo, snapshot).unwrap())
 }
 
-/// Some paths that are there, the first and the last among them, those that changed, and some that are not.
-fn some_paths(all: &[Entry]) -> Vec<EntryPath> {
+/// Some paths that are there, the first and the last of each leaf among them, those that changed, and some that are not.
+fn some_paths(tree: &Tree, all: &[Entry]) -> Vec<EntryPath> {
     let there = all.iter().step_by(613).chain(all.last()).map(|entry| entry.path.clone());
+    let there = there.chain(tree.runs[0].leaves.iter().map(|leaf| leaf.first.clone()));
     let others = ["a", "p0/0000", "p0/0007", "p1/1500x", "p1/new", "p2/4400", "p2/4499", "z"];
     there.chain(others.map(path)).collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -60,7 +61,7 @@ fn looking_paths_up_finds_what_a_walk_finds() {
     for snapshot in &snapshots {
         let (tree, all) = tree_of(&storage, snapshot);
         assert!(tree.runs[0].leaves.len() > 1, "{}", tree.runs[0].leaves.len());
-        let paths = some_paths(&all);
+        let paths = some_paths(&tree, &all);
         let expected: Vec<Option<Entry>> =
             paths.iter().map(|path| all.iter().find(|entry| entry.path == *path).cloned()).collect();
         assert!(expected.iter().filter(|found| found.is_none()).count() >= 3);
@@ -81,7 +82,7 @@ fn walk_from_a_path_on_leaves_out_that_path_and_what_is_before() {
     let repo = open(&storage);
     let (tree, all) = tree_of(&storage, &snapshots[1]);
     assert_eq!(tree.runs.len(), 2, "changes lie over the base");
-    for after in some_paths(&all) {
+    for after in some_paths(&tree, &all) {
         let rest: Vec<Entry> = repo.entries_after(&tree, &after).map(Result::unwrap).collect();
         let expected: Vec<Entry> = all.iter().filter(|entry| entry.path > after).cloned().collect();
         assert!(rest == expected, "after {after}: {} of {}", rest.len(), expected.len());

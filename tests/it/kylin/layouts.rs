@@ -210,6 +210,7 @@ fn export_of_a_backup_folder_as_zip_and_folders_beside_it_loses_nothing() {
     let folders = open_target(&beside, FOLDER, "kylin-new-backup").unwrap();
     let report = export(&repo, &snapshot, &Scope::System, &[&*zip.store, &*folders.store], &Silent).unwrap();
     assert_eq!((report.documents, report.left_out), (snapshot.manifest.documents, Vec::<EntryPath>::new()));
+    assert_eq!(report.bytes, snapshot.manifest.bytes);
     let (in_core, rest): (Files, Files) =
         files(&source).into_iter().partition(|(name, _)| name.starts_with("core_meta/"));
     assert!(files(&beside) == rest);
