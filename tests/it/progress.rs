@@ -1,6 +1,7 @@
 //! What is told while something runs: each phase that says how much there is to do says in the end that this was done.
 
 use std::fs;
+use std::slice::from_ref;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -89,7 +90,7 @@ fn backup_diff_and_restore_tell_how_far_they_are() {
     fs::create_dir_all(&target).unwrap();
     let query = Query::new(&FindOptions { content: Some("uuid".to_owned()), ..FindOptions::default() }).unwrap();
     phases_of("find", &[Task::Search], |phases| {
-        find(&repo, &[first.clone()], &Scope::System, &query, phases, |_| Ok(())).unwrap();
+        find(&repo, from_ref(&first), &Scope::System, &query, phases, |_| Ok(())).unwrap();
     });
     phases_of("diff of contents", &[Task::Compare], |phases| {
         let noise = Noise::default();
