@@ -121,3 +121,16 @@ impl Keyed for Entry {
         &self.path
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamp_that_is_not_trusted_tells_the_time_and_proves_nothing() {
+        let stamp = Stamp { time_ns: 1, version: 2, identity: 3 };
+        let untrusted = stamp.untrusted();
+        assert_eq!(untrusted, Stamp { time_ns: 1, version: 0, identity: 0 });
+        assert!(stamp.proves_unchanged(&stamp) && !untrusted.proves_unchanged(&untrusted));
+    }
+}

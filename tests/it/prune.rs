@@ -106,7 +106,9 @@ fn what_nobody_needs_is_marked_then_deleted_after_the_grace() {
     forget(&storage, &old);
 
     storage.clock().pass(GRACE - HOUR);
-    assert_eq!(prune_now(&storage).marked.count(), 0, "forgotten, but its references still count");
+    assert_eq!(plan_prune(&open(&storage), &PruneOptions::default(), &Silent).unwrap().forgotten, 1);
+    let report = prune_now(&storage);
+    assert_eq!((report.forgotten, report.marked.count()), (1, 0), "forgotten, but its references still count");
     assert_eq!(count(&storage, "forgotten"), 1);
     storage.clock().pass(HOUR * 2);
     let report = prune_now(&storage);
@@ -194,6 +196,30 @@ fn sparse_packs_are_repacked_down_to_what_is_tolerated() {
     let report = prune_now(&storage);
     assert!(report.unused_bytes * 20 <= report.kept_bytes, "{report:?}");
     prune_for_days(&storage);
+    assert_reads(&storage, &taken);
+}
+
+#[test]
+fn what_is_unused_and_tolerated_is_told() {
+    let scratch = scratch();
+    let (storage, _) = create();
+    for n in 0..60 {
+        write(scratch.path(), format!("p/{n}"), noise(n, 100_000));
+    }
+    let (first, _) = take(scratch.path(), &storage);
+    for n in 0..40 {
+        fs::remove_file(below(scratch.path(), format!("p/{n}"))).unwrap();
+    }
+    let taken = [take(scratch.path(), &storage)];
+    forget(&storage, &first);
+    storage.clock().pass(GRACE + HOUR);
+    let tolerant = PruneOptions { max_unused_percent: 80, ..PruneOptions::default() };
+    let plan = plan_prune(&open(&storage), &tolerant, &Silent).unwrap();
+    let report = prune(&open(&storage), &tolerant, &Silent).unwrap();
+    assert_eq!((report.unused_bytes, report.kept_bytes), (plan.unused_bytes, plan.kept_bytes));
+    // Forty documents, and the nodes and directories of packs beside them.
+    assert!((4_000_000..4_020_000).contains(&report.unused_bytes), "{report:?}");
+    assert!((6_000_000..6_040_000).contains(&report.kept_bytes), "{report:?}");
     assert_reads(&storage, &taken);
 }
 
@@ -464,6 +490,22 @@ fn record_that_cannot_be_read_stops_a_prune_until_it_no_longer_counts() {
     storage.clock().pass(GRACE + HOUR);
     assert_eq!(prune_now(&storage).records, 1);
     assert_reads(&storage, &taken[1..]);
+}
+
+#[test]
+fn prune_that_is_stopped_by_damage_says_by_that_of_which_snapshot() {
+    let scratch = scratch();
+    let (storage, _) = create();
+    let mut churn = Churn { root: scratch.path(), round: 0 };
+    let taken: Vec<_> = (0..2).map(|_| churn.next(&storage)).collect();
+    // The second has a pack of its own, and the first does not need it.
+    let packs = storage.list("packs").unwrap();
+    let newest = packs.iter().max_by_key(|pack| pack.modified).unwrap();
+    storage.remove(&format!("packs/{}", newest.name)).unwrap();
+    match prune(&open(&storage), &PruneOptions::default(), &Silent) {
+        Err(Error::Unknown { of, .. }) => assert_eq!(of, format!("snapshot {}", taken[1].0.id.short())),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

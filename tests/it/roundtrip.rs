@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use metastash::endpoint::Source;
+use metastash::model::clock::Clock;
 use metastash::model::hash::Root;
 use metastash::model::path::compare;
 use metastash::model::scope::Scope;
@@ -554,5 +556,18 @@ fn real_metadata_trees_round_trip() {
             restore_into(&target, &repo, &report.snapshot, Mode::Merge).unwrap();
             assert_same(&view(&target), &view(&tree));
         }
+    }
+}
+
+#[test]
+fn snapshot_bears_the_time_of_the_clock_that_the_repository_goes_by() {
+    let scratch = scratch();
+    write(scratch.path(), "p/a", "1");
+    let clock = Clock::default();
+    clock.pass(Duration::from_secs(10 * 24 * 60 * 60));
+    let before_ms = clock.now_ms();
+    let snapshot = back_up(scratch.path(), &create().1.with_clock(clock.clone())).snapshot;
+    for time_ms in [snapshot.manifest.time_ms, snapshot.manifest.scan_ms] {
+        assert!((before_ms..=clock.now_ms()).contains(&time_ms), "{time_ms}");
     }
 }

@@ -56,6 +56,30 @@ fn packs_of_documents_are_closed_when_they_are_large_and_trees_have_their_own() 
 }
 
 #[test]
+fn what_is_the_same_is_stored_once_within_a_backup_and_over_many() {
+    let scratch = scratch();
+    let (storage, repo) = create();
+    let chunks = || -> usize {
+        let index = open(&storage).index().unwrap();
+        let frames = index.packs().iter().flat_map(|pack| frames_of(pack, FrameKind::Documents));
+        frames.map(|frame| frame.chunks as usize).sum()
+    };
+    // Far enough from each other that several threads read them.
+    for n in 0..40 {
+        write(scratch.path(), format!("p{n}/same"), text(1, 5000));
+        write(scratch.path(), format!("p{n}/other"), noise(n, 150_000));
+        write(scratch.path(), format!("p{n}/large"), noise(100, 2_000_000));
+    }
+    back_up(scratch.path(), &repo);
+    let pieces = chunks() - 41;
+    assert!((3..30).contains(&pieces), "each small content, and the large one in {pieces} pieces");
+    write(scratch.path(), "q/same", text(1, 5000));
+    write(scratch.path(), "q/large", noise(100, 2_000_000));
+    back_up(scratch.path(), &open(&storage));
+    assert_eq!(chunks(), 41 + pieces);
+}
+
+#[test]
 fn small_backup_is_one_pack_and_a_larger_one_two() {
     for (length, packs) in [(SMALL_BYTES - 20_000, 1), (SMALL_BYTES + 20_000, 2)] {
         let scratch = scratch();
