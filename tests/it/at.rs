@@ -269,6 +269,15 @@ fn are(expected: &[(&str, u64)]) -> BTreeMap<String, u64> {
     expected.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
 }
 
+/// A repository with a backup of a store of one document.
+fn begun() -> (Repository, Memory) {
+    let repo = create().1;
+    let mut store = Memory::default();
+    store.change("a", 1);
+    store.back_up(&repo);
+    (repo, store)
+}
+
 #[test]
 fn records_that_come_late_count_by_their_ids_and_not_by_their_times() {
     let (_, repo) = create();
@@ -309,10 +318,7 @@ fn records_that_come_late_count_by_their_ids_and_not_by_their_times() {
 
 #[test]
 fn ids_that_were_given_up_are_no_gap() {
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, mut store) = begun();
     store.last += 3;
     store.open = vec![OpenIds { first: 2, last: 4, missed_ms: 0 }];
     let at = store.change("a", 2);
@@ -350,10 +356,7 @@ fn a_snapshot_with_changes_that_are_later_by_their_clock_is_not_before_a_time() 
 
 #[test]
 fn what_was_made_is_made_once_and_is_nothing_else() {
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, mut store) = begun();
     let at = store.change("a", 2);
     store.change("a", 3);
     let latest = store.back_up(&repo);
@@ -378,10 +381,7 @@ fn what_was_made_is_made_once_and_is_nothing_else() {
 
 #[test]
 fn a_document_of_another_content_in_the_same_version_is_a_gap() {
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, mut store) = begun();
     let at = store.change("a", 2);
     // Behind Kylin's back, without a new version.
     store.documents.get_mut(&path("p/MODEL/a")).unwrap().0 = b"{\"n\":9}".to_vec();
@@ -419,10 +419,7 @@ fn a_snapshot_that_is_made_tells_what_it_changes_and_bears_the_time_of_the_momen
 
 #[test]
 fn what_is_not_in_the_log_is_told_to_be_as_in_the_base_if_it_changed() {
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, mut store) = begun();
     let at = store.change("a", 2);
     store.change("a", 3);
     store.beside = 7;
@@ -513,10 +510,7 @@ fn a_log_and_the_snapshot_after_it_that_do_not_agree_are_a_gap() {
 
 #[test]
 fn what_could_not_be_read_after_a_moment_is_not_known_to_be_gone() {
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, mut store) = begun();
     let at = store.change("b", 1);
     store.change("b", 2);
     store.documents.remove(&path("p/MODEL/a"));
@@ -547,10 +541,7 @@ fn a_record_that_comes_late_is_replayed_over_a_snapshot_that_lacks_it() {
 
 #[test]
 fn a_transaction_that_comes_late_and_ends_after_a_moment_is_not_taken_in_part() {
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, mut store) = begun();
     let one = store.set("b", 7);
     let without = store.documents.remove(&path("p/MODEL/b")).unwrap();
     let at = store.change("a", 2);
@@ -570,10 +561,7 @@ fn a_transaction_that_comes_late_and_ends_after_a_moment_is_not_taken_in_part() 
 
 #[test]
 fn snapshots_of_which_each_keeps_the_same_records_replay_none_of_them_twice() {
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, mut store) = begun();
     store.change("a", 2);
     let second = store.back_up(&repo);
     repo.forget(&second).unwrap();
@@ -588,10 +576,7 @@ fn snapshots_of_which_each_keeps_the_same_records_replay_none_of_them_twice() {
 
 #[test]
 fn what_the_log_has_no_more_is_a_gap_up_to_the_first_record_that_is_left() {
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, mut store) = begun();
     for n in 2..=5 {
         store.change("a", n);
     }
@@ -622,10 +607,7 @@ fn a_log_that_began_anew_says_nothing_of_the_time_before() {
 
 #[test]
 fn documents_that_the_log_tells_whole_are_stored_as_a_backup_stores_them() {
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, mut store) = begun();
     let large = usize::try_from(WHOLE_BYTES_MAX).unwrap();
     // Of what is all alike, one piece is longer than what is cut.
     let contents_by_key = [vec![], noise(1, 1000), vec![b'x'; large + 1], noise(2, 3 * large)];
@@ -669,10 +651,7 @@ fn only_a_store_that_was_followed_has_a_log() {
     write(scratch.path(), "p/a", b"1");
     back_up(scratch.path(), &repo);
     assert!(!history(&repo).has_log());
-    let (_, repo) = create();
-    let mut store = Memory::default();
-    store.change("a", 1);
-    store.back_up(&repo);
+    let (repo, _) = begun();
     assert!(history(&repo).has_log());
 }
 
